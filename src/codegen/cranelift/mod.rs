@@ -1,0 +1,1 @@
+//! The Cranelift backend: any loop IR, any Cranelift target.

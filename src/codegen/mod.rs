@@ -1,0 +1,2 @@
+//! Backends: from loop IR to machine code.
+pub mod cranelift;

@@ -1,0 +1,1 @@
+//! Runs a model's body over compile-time values and types, making its graph.

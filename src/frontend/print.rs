@@ -1,0 +1,1 @@
+//! Prints the syntax tree for people.

@@ -1,0 +1,1 @@
+//! Checks that every name is defined where it is used.

@@ -1,0 +1,1 @@
+//! The naive f64 interpreter of graphs.

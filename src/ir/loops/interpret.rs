@@ -1,0 +1,1 @@
+//! Runs kernels in the machine's own arithmetic.

@@ -1,0 +1,243 @@
+//! The primitive tensor operations: one op, one file, one line.
+//!
+//! Everything the compiler knows of an op is its implementation of [`OpDef`]; the `ops!` list below makes
+//! the closed enum [`Op`] from them. Layers, losses and optimizers are not ops: they are `.nn` code.
+
+use super::builder::GraphBuilder;
+use super::graph::ValueId;
+use super::loops::build::BlockBuilder;
+use super::loops::{BufferId, Value};
+use super::tensor::Tensor;
+use super::types::TensorType;
+
+pub mod attribute;
+pub mod primitive;
+
+pub use attribute::{Attribute, Attributes};
+pub use primitive::{Primitive, PrimitiveArguments};
+
+/// Why an op does not apply to its operands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TypeError {
+    /// One sentence without a full stop, with both shapes where two disagree.
+    pub message: String,
+    /// Further facts, one a line.
+    pub notes: Vec<String>,
+    /// The operands that disagree, so that the frontend can say where each came from.
+    pub operands: Vec<usize>,
+}
+
+/// What `nnc doc` and the reference say of an op.
+#[derive(Clone, Copy, Debug)]
+pub struct OpDoc {
+    /// The name in the graph's text form, `snake_case`.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// The element of the result, as an equation.
+    pub equation: &'static str,
+    /// The vector-Jacobian product, as an equation, or why there is none.
+    pub derivative: &'static str,
+}
+
+/// Which elements of the operands an element of the result reads: all that fusion sees of an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A function argument: nothing to compute.
+    Source,
+    /// One element of each operand at affine indices; `lower` makes the scalar code, inlined into any consumer.
+    Pointwise(Vec<IndexMap>),
+    /// The operand's elements in the same row-major order under another shape.
+    Reshape,
+    /// A fold of operand 0 over `axes` by `monoid`; the result has the remaining axes in order.
+    Reduce { axes: Vec<usize>, monoid: super::scalar::Monoid },
+    /// A sum of products of operands 0 and 1 over the labels missing in `result`; labels number index axes.
+    Contract { left: Vec<u32>, right: Vec<u32>, result: Vec<u32> },
+    /// `lower` writes the whole nest from buffer to buffer.
+    Opaque,
+}
+
+/// For each axis of an operand, the index read for a result element, affine in the result's indices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexMap(pub Vec<IndexExpression>);
+
+/// `constant + Σ coefficient · index[axis]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct IndexExpression {
+    pub constant: i64,
+    /// (axis of the result, coefficient), axes ascending, no zero coefficient.
+    pub terms: Vec<(usize, i64)>,
+}
+
+impl IndexMap {
+    /// The identity on `rank` axes.
+    pub fn identity(rank: usize) -> IndexMap {
+        IndexMap((0..rank).map(IndexExpression::axis).collect())
+    }
+}
+
+impl IndexExpression {
+    /// The index of result axis `axis` itself.
+    pub fn axis(axis: usize) -> IndexExpression {
+        IndexExpression { constant: 0, terms: vec![(axis, 1)] }
+    }
+
+    /// A constant index.
+    pub fn constant(constant: i64) -> IndexExpression {
+        IndexExpression { constant, terms: Vec::new() }
+    }
+}
+
+/// What [`OpDef::lower`] works with.
+pub struct LowerContext<'a, 'b> {
+    /// Where instructions go.
+    pub block: &'a mut BlockBuilder<'b>,
+    /// Concrete types of the operands.
+    pub inputs: &'a [TensorType],
+    /// Concrete types of the results.
+    pub outputs: &'a [TensorType],
+    /// The operands, as elements or as buffers according to the op's [`Access`].
+    pub operands: LowerOperands<'a, 'b>,
+}
+
+/// A function from an axis of the result to the `i32` index of the element being computed.
+pub type IndexOf<'a, 'b> = dyn FnMut(&mut BlockBuilder<'b>, usize) -> Value + 'a;
+
+/// The operands of an op being lowered.
+pub enum LowerOperands<'a, 'b> {
+    /// For `Pointwise`, `Reduce` and `Contract`: the operand elements read for the element being computed.
+    Elements { values: &'a [Value], index: &'a mut IndexOf<'a, 'b> },
+    /// For `Opaque`: whole row-major buffers.
+    Buffers { inputs: &'a [BufferId], outputs: &'a [BufferId] },
+}
+
+/// What [`OpDef::vjp`] works with: the operands and results of the node, and the gradient of each result.
+pub struct VjpContext<'a> {
+    pub builder: &'a mut GraphBuilder,
+    pub inputs: &'a [ValueId],
+    pub outputs: &'a [ValueId],
+    /// The gradient of each result; `None` where nothing depends on it.
+    pub gradients: &'a [Option<ValueId>],
+    /// Which operands a gradient is wanted of; the others may be answered with `None` without work.
+    pub wanted: &'a [bool],
+}
+
+/// Why a gradient cannot flow through an op; a sentence without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotDifferentiable(pub String);
+
+/// One op applied to concrete operands: what every test and every backend runs.
+#[derive(Clone, Debug)]
+pub struct Sample<O> {
+    pub op: O,
+    pub inputs: Vec<Tensor>,
+}
+
+/// Everything about one op. No default methods: the compiler is the checklist.
+pub trait OpDef: Sized + Clone + std::fmt::Debug + Eq + std::hash::Hash {
+    const DOC: OpDoc;
+    /// The attributes by name, for printing, parsing and substituting sizes.
+    fn attributes(&self) -> Attributes;
+    /// The inverse of `attributes`.
+    fn from_attributes(attributes: &Attributes) -> Result<Self, String>;
+    /// The types of the results, symbolic dims included.
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError>;
+    /// The definition, naively in f64.
+    fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor>;
+    /// The gradients of the operands, emitted as ops, so that they are differentiable again.
+    fn vjp(&self, cx: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable>;
+    /// Iteration space and index maps, for concrete types.
+    fn access(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Access;
+    /// Loop IR: the element (one value a result) for `Pointwise`, the element to be folded for `Reduce`,
+    /// nothing for `Source`, `Reshape` and `Contract`, a whole nest (returning no value) for `Opaque`.
+    fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value>;
+    /// The names under which the language reaches the op.
+    fn primitives() -> Vec<Primitive>;
+    /// Cases for the tests that every op gets.
+    fn samples() -> Vec<Sample<Self>>;
+}
+
+macro_rules! ops {
+    ($($module:ident::$name:ident,)*) => {
+        $(pub mod $module;)*
+
+        /// A primitive operation with its attributes.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum Op { $($name($module::$name),)* }
+
+        $(impl From<$module::$name> for Op {
+            fn from(op: $module::$name) -> Op { Op::$name(op) }
+        })*
+
+        impl Op {
+            /// The documentation of every op, in the order of the list.
+            pub const DOCS: &'static [OpDoc] = &[$(<$module::$name as OpDef>::DOC,)*];
+
+            /// The op's documentation.
+            pub fn doc(&self) -> OpDoc {
+                match self { $(Op::$name(_) => <$module::$name as OpDef>::DOC,)* }
+            }
+
+            /// See [`OpDef::attributes`].
+            pub fn attributes(&self) -> Attributes {
+                match self { $(Op::$name(op) => op.attributes(),)* }
+            }
+
+            /// The op called `name` with the given attributes.
+            ///
+            /// # Errors
+            /// A sentence: no such op, or an attribute is missing or of the wrong kind.
+            pub fn from_attributes(name: &str, attributes: &Attributes) -> Result<Op, String> {
+                $(if name == <$module::$name as OpDef>::DOC.name {
+                    return <$module::$name as OpDef>::from_attributes(attributes).map(Op::$name);
+                })*
+                Err(format!("there is no op `{name}`"))
+            }
+
+            /// See [`OpDef::infer`].
+            pub fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+                match self { $(Op::$name(op) => op.infer(inputs),)* }
+            }
+
+            /// See [`OpDef::eval`].
+            pub fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
+                match self { $(Op::$name(op) => op.eval(inputs, outputs),)* }
+            }
+
+            /// See [`OpDef::vjp`].
+            pub fn vjp(&self, cx: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
+                match self { $(Op::$name(op) => op.vjp(cx),)* }
+            }
+
+            /// See [`OpDef::access`].
+            pub fn access(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Access {
+                match self { $(Op::$name(op) => op.access(inputs, outputs),)* }
+            }
+
+            /// See [`OpDef::lower`].
+            pub fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value> {
+                match self { $(Op::$name(op) => op.lower(cx),)* }
+            }
+
+            /// The samples of every op.
+            pub fn samples() -> Vec<Sample<Op>> {
+                let mut all = Vec::new();
+                $(all.extend(<$module::$name as OpDef>::samples().into_iter().map(|s| Sample { op: Op::from(s.op), inputs: s.inputs }));)*
+                all
+            }
+        }
+
+        /// Every function of the language that makes nodes.
+        pub fn primitives() -> Vec<Primitive> {
+            let mut all = Vec::new();
+            $(all.extend(<$module::$name as OpDef>::primitives());)*
+            all
+        }
+    };
+}
+
+ops! {
+    argument::Argument,
+}

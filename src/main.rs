@@ -1,0 +1,2 @@
+//! The nnc command: exit codes only.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Expands grad ops by the vector-Jacobian products of the ops.

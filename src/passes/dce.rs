@@ -1,0 +1,1 @@
+//! Removes what no result depends on.

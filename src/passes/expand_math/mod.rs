@@ -1,0 +1,1 @@
+//! Replaces transcendental functions in kernels by polynomials.

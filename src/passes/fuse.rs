@@ -1,0 +1,1 @@
+//! Partitions a graph into groups, each to become one kernel.

@@ -1,0 +1,1 @@
+//! Gives every temporary buffer a place in the arena.

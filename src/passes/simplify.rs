@@ -1,0 +1,1 @@
+//! Named algebraic rules on the graph.

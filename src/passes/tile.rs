@@ -1,0 +1,1 @@
+//! Cuts contractions into packed register tiles.

@@ -1,0 +1,1 @@
+//! What happens around a step: data, batches, the loop, reports.
