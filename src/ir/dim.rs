@@ -68,7 +68,7 @@ impl Dim {
 
     /// The difference; `None` on overflow.
     pub fn sub(&self, other: &Dim) -> Option<Dim> {
-        self.add(&other.mul(&Dim::from(-1))?)
+        self.add(&other.mul(&Dim::from(-1i64))?)
     }
 
     /// The product; `None` on overflow, or when it has more than 64 terms (no honest shape does).
@@ -92,7 +92,7 @@ impl Dim {
     /// `other` may be a constant or a single term; anything else divides only itself.
     pub fn div_exact(&self, other: &Dim) -> Option<Dim> {
         if self == other && !self.is(0) {
-            return Some(Dim::from(1));
+            return Some(Dim::from(1i64));
         }
         let (divisor_symbols, divisor) = match other.terms.as_slice() {
             [(s, c)] => (s, *c),
