@@ -2,14 +2,14 @@
 //!
 //! The tree is untyped; names are resolved and shapes checked by `resolve` and `elaborate`.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::diag::Span;
 
 /// A name with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    pub text: Rc<str>,
+    pub text: Arc<str>,
     pub span: Span,
 }
 
@@ -34,15 +34,15 @@ pub enum Item {
         value: Expression,
         doc: Doc,
     },
-    Function(Rc<Definition>),
-    Model(Rc<Definition>),
-    Optimizer(Rc<Definition>),
-    Data(Rc<DataBlock>),
-    Train(Rc<TrainBlock>),
+    Function(Arc<Definition>),
+    Model(Arc<Definition>),
+    Optimizer(Arc<Definition>),
+    Data(Arc<DataBlock>),
+    Train(Arc<TrainBlock>),
 }
 
 /// The lines of a `///` comment, without the slashes.
-pub type Doc = Option<Rc<str>>;
+pub type Doc = Option<Arc<str>>;
 
 /// Which keyword introduced a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ pub enum StatementKind {
         value: Expression,
     },
     /// A definition inside a body.
-    Define(Rc<Definition>),
+    Define(Arc<Definition>),
     Return(Expression),
     For {
         names: Vec<Name>,
@@ -175,7 +175,7 @@ pub enum StatementKind {
         then: Block,
         otherwise: Option<Block>,
     },
-    Scan(Rc<Scan>),
+    Scan(Arc<Scan>),
     /// An expression; the last one of a body is its result.
     Expression(Expression),
 }
@@ -216,8 +216,8 @@ pub enum ExpressionKind {
     Int(i64),
     Float(f64),
     Bool(bool),
-    Text(Rc<str>),
-    Name(Rc<str>),
+    Text(Arc<str>),
+    Name(Arc<str>),
     List(Vec<Expression>),
     Tuple(Vec<Expression>),
     /// `[element for names in iterable]`.
@@ -264,7 +264,7 @@ pub enum ExpressionKind {
         name: Name,
     },
     /// `|x, y| e` or `|x| { statements }`.
-    Lambda(Rc<Lambda>),
+    Lambda(Arc<Lambda>),
 }
 
 /// The `else` of an `if` expression.
@@ -422,7 +422,7 @@ pub enum TrainEntryKind {
         decay: Expression,
     },
     Phase {
-        name: Rc<str>,
+        name: Arc<str>,
         entries: Vec<TrainEntry>,
     },
 }
