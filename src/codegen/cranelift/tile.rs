@@ -1,0 +1,161 @@
+//! `Tile`: a product that stays in registers, written in the order in which it shall run.
+//!
+//! Functions that hold tiles are compiled without optimization, so what is written here is what runs.
+//! An FMA of Cranelift destroys a multiplicand (it never picks the form that destroys the addend), so each FMA gets a fresh load for one
+//! of them; sharing both would cost a register move each time.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self as clif, BlockArg, InstBuilder, types};
+
+use super::kernel::{Binding, Lowered, Lowering, flags};
+use super::memory::Place;
+use super::value::{Slot, pack_lanes, pack_type};
+use crate::ir::loops::{Matrix, Tile};
+
+/// Steps of k written out in one round of the inner loop.
+const UNROLL: u64 = 8;
+
+/// Where the operands of a round of the inner loop start.
+#[derive(Clone, Copy)]
+struct Cursor {
+    left: clif::Value,
+    right: clif::Value,
+}
+
+impl Lowering<'_, '_> {
+    pub(super) fn tile(&mut self, tile: &Tile) -> Lowered {
+        let dtype = self.dtype(tile.accumulator);
+        let packs = (tile.columns as usize).div_ceil(pack_lanes(dtype));
+        let zero = self.constant_pack(dtype, 0.0);
+        let zeros = vec![zero; packs * tile.rows as usize];
+        let start = Cursor { left: self.origin(&tile.left), right: self.origin(&tile.right) };
+        let sums = self.tile_batches(tile, start, zeros);
+        self.tile_epilogue(tile, &sums)
+    }
+
+    fn origin(&mut self, matrix: &Matrix) -> clif::Value {
+        let Place { base, offset } = self.place(matrix.buffer, &matrix.address);
+        if offset == 0 { base } else { self.builder.ins().iadd_imm_s(base, i64::from(offset)) }
+    }
+
+    fn tile_batches(&mut self, tile: &Tile, start: Cursor, sums: Vec<clif::Value>) -> Vec<clif::Value> {
+        if tile.batches == 1 {
+            return self.tile_depth(tile, start, sums);
+        }
+        let bytes = self.dtype(tile.accumulator).bytes() as i64;
+        let steps = [tile.left_batch_stride * bytes, tile.right_batch_stride * bytes];
+        self.top_tested(tile.batches, start, sums, steps, |this, cursor, sums| this.tile_depth(tile, cursor, sums))
+    }
+
+    /// All steps of k: rounds of [`UNROLL`] steps, then what is left.
+    fn tile_depth(&mut self, tile: &Tile, start: Cursor, sums: Vec<clif::Value>) -> Vec<clif::Value> {
+        let bytes = self.dtype(tile.accumulator).bytes() as i64;
+        let steps = [tile.left.column_stride * bytes, tile.right.row_stride * bytes];
+        let round = steps.map(|s| s * UNROLL as i64);
+        let rounds = tile.depth / UNROLL;
+        let sums = self.top_tested(rounds, start, sums, round, |this, cursor, sums| {
+            (0..UNROLL).fold(sums, |sums, k| this.tile_step(tile, cursor, k as i64, &sums))
+        });
+        let done = (rounds * UNROLL) as i64;
+        let rest = Cursor {
+            left: self.advance(start.left, done * steps[0]),
+            right: self.advance(start.right, done * steps[1]),
+        };
+        (0..tile.depth % UNROLL).fold(sums, |sums, k| self.tile_step(tile, rest, k as i64, &sums))
+    }
+
+    fn advance(&mut self, base: clif::Value, bytes: i64) -> clif::Value {
+        if bytes == 0 { base } else { self.builder.ins().iadd_imm_s(base, bytes) }
+    }
+
+    /// A loop that tests at its top, which keeps the sums in their registers; `steps` are the bytes that the cursor moves by.
+    fn top_tested(
+        &mut self,
+        rounds: u64,
+        start: Cursor,
+        sums: Vec<clif::Value>,
+        steps: [i64; 2],
+        body: impl FnOnce(&mut Self, Cursor, Vec<clif::Value>) -> Vec<clif::Value>,
+    ) -> Vec<clif::Value> {
+        if rounds == 0 {
+            return sums;
+        }
+        let [head, inside, exit] = [(); 3].map(|()| self.builder.create_block());
+        let mut parameters = Vec::new();
+        let count = self.builder.ins().iconst(types::I64, rounds as i64);
+        let arguments: Vec<clif::Value> = [count, start.left, start.right].into_iter().chain(sums).collect();
+        for value in &arguments {
+            let ty = self.builder.func.dfg.value_type(*value);
+            parameters.push(self.builder.append_block_param(head, ty));
+        }
+        self.jump(head, &arguments);
+        self.builder.switch_to_block(head);
+        let more = self.builder.ins().icmp_imm_s(IntCC::NotEqual, parameters[0], 0);
+        self.builder.ins().brif(more, inside, &[], exit, &[]);
+        self.builder.switch_to_block(inside);
+        let cursor = Cursor { left: parameters[1], right: parameters[2] };
+        let sums = body(self, cursor, parameters[3..].to_vec());
+        let count = self.builder.ins().iadd_imm_s(parameters[0], -1);
+        let left = self.advance(cursor.left, steps[0]);
+        let right = self.advance(cursor.right, steps[1]);
+        let next: Vec<clif::Value> = [count, left, right].into_iter().chain(sums).collect();
+        self.jump(head, &next);
+        self.builder.switch_to_block(exit);
+        parameters[3..].to_vec()
+    }
+
+    fn jump(&mut self, to: clif::Block, arguments: &[clif::Value]) {
+        let arguments: Vec<BlockArg> = arguments.iter().map(|v| BlockArg::Value(*v)).collect();
+        self.builder.ins().jump(to, &arguments);
+    }
+
+    /// One step of k for all rows and columns.
+    fn tile_step(&mut self, tile: &Tile, cursor: Cursor, k: i64, sums: &[clif::Value]) -> Vec<clif::Value> {
+        let dtype = self.dtype(tile.accumulator);
+        let (ty, bytes) = (pack_type(dtype), dtype.bytes() as i64);
+        let packs = sums.len() / tile.rows as usize;
+        let right = Place { base: cursor.right, offset: 0 }.plus(k * tile.right.row_stride * bytes);
+        let mut next = Vec::with_capacity(sums.len());
+        for row in 0..tile.rows as usize {
+            let distance = (row as i64 * tile.left.row_stride + k * tile.left.column_stride) * bytes;
+            let left = Place { base: cursor.left, offset: 0 }.plus(distance);
+            let scalar = self.load_scalar(dtype, left);
+            let a = self.builder.ins().splat(ty, scalar);
+            for pack in 0..packs {
+                let place = right.plus(16 * pack as i64);
+                let b = self.builder.ins().load(ty, flags(), place.base, place.offset);
+                next.push(self.builder.ins().fma(b, a, sums[row * packs + pack]));
+            }
+        }
+        next
+    }
+
+    /// The epilogue of every row, with as many lanes at once as are stored; what does not fill a pack goes by scalars.
+    fn tile_epilogue(&mut self, tile: &Tile, sums: &[clif::Value]) -> Lowered {
+        let dtype = self.dtype(tile.accumulator);
+        let packs = sums.len() / (tile.rows as usize).max(1);
+        let wide = tile.stored_columns as usize / 4 * 4;
+        for row in 0..tile.rows as usize {
+            let mine = &sums[row * packs..(row + 1) * packs];
+            self.with_variable(tile.row, Binding::Known(row as i64), |this| {
+                if wide > 0 {
+                    let slot = Slot::Lanes(mine[..wide / pack_lanes(dtype)].to_vec());
+                    this.at_width(tile.column, wide, Binding::Known(0), |this| {
+                        this.bind(tile.accumulator, slot);
+                        this.block(&tile.epilogue)
+                    })?;
+                }
+                for column in wide..tile.stored_columns as usize {
+                    let pack = mine[column / pack_lanes(dtype)];
+                    let lane = this.extract(dtype, pack, (column % pack_lanes(dtype)) as u8);
+                    this.at_width(tile.column, 1, Binding::Known(column as i64), |this| {
+                        this.bind(tile.accumulator, Slot::Uniform(lane));
+                        this.block(&tile.epilogue)
+                    })?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
