@@ -1,1 +1,0 @@
-//! From source text to the syntax tree.

@@ -1,1 +1,0 @@
-//! Prints the syntax tree for people.
