@@ -1,9 +1,13 @@
 //! The table of scalar functions: name, arity, meaning in f64, and the dtypes they work on.
 //!
 //! Elementwise tensor functions (the `map` op), loop instructions and both interpreters share this table.
-//! How a function is expanded into simpler ones for code generation is in `passes/expand_math`.
+//! What each function computes is in [`meaning`], its gradient in [`derivative`]; how it is
+//! expanded into simpler ones for code generation is in `passes/expand_math`.
 
 use super::types::DType;
+
+pub mod derivative;
+pub mod meaning;
 
 /// The dtype rule of a scalar function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +67,8 @@ scalar_functions! {
     Mod "mod" 2 Same "a - floor(a / b) * b, the sign of b as in Python; x mod 0 = 0 for integers";
     Pow "pow" 2 Float "a to the power b";
     Atan2 "atan2" 2 Float "the angle of the point (b, a)";
-    Min "min" 2 Same "the smaller; NaN if either is NaN";
-    Max "max" 2 Same "the larger; NaN if either is NaN";
+    Min "min" 2 Same "the smaller: a if a < b or a is NaN, else b";
+    Max "max" 2 Same "the larger: a if a > b or a is NaN, else b";
     Equal "equal" 2 Compare "a == b";
     NotEqual "not_equal" 2 Compare "a != b";
     Less "less" 2 Compare "a < b";
@@ -140,9 +144,9 @@ pub enum Monoid {
     Prod,
     Max,
     Min,
-    /// The index (`i32`) of the first largest element.
+    /// The index (`i32`) of the first largest element along one axis; NaN counts as largest, as in NumPy.
     ArgMax,
-    /// The index (`i32`) of the first smallest element.
+    /// The index (`i32`) of the first smallest element along one axis; NaN counts as smallest, as in NumPy.
     ArgMin,
 }
 
@@ -160,5 +164,22 @@ impl Monoid {
     /// The name.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, m)| *m == self).map(|(n, _)| *n).expect("every monoid is in the table")
+    }
+}
+
+impl Monoid {
+    /// The monoid called `name`.
+    pub fn from_name(name: &str) -> Option<Monoid> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, m)| *m)
+    }
+
+    /// The fold of no elements of `dtype`; for the index folds, the value that every element beats or equals.
+    pub fn neutral(self, dtype: DType) -> f64 {
+        match self {
+            Monoid::Sum => 0.0,
+            Monoid::Prod => 1.0,
+            Monoid::Max | Monoid::ArgMax => meaning::range(dtype).0,
+            Monoid::Min | Monoid::ArgMin => meaning::range(dtype).1,
+        }
     }
 }

@@ -21,6 +21,25 @@ impl Tensor {
         Tensor { ty, data }
     }
 
+    /// A tensor of equal elements.
+    pub fn filled(ty: TensorType, value: f64) -> Tensor {
+        Tensor::from_fn(ty, |_| value)
+    }
+
+    /// A tensor of concrete type, element by element from the index.
+    pub fn from_fn(ty: TensorType, element: impl FnMut(&[usize]) -> f64) -> Tensor {
+        let sizes = ty.sizes().expect("interpreted tensors have concrete dims");
+        let mut element = element;
+        let data = indices(&sizes).map(|index| element(&index)).collect();
+        Tensor::new(ty, data)
+    }
+
+    /// The element at an index.
+    pub fn at(&self, index: &[usize]) -> f64 {
+        let strides = self.strides();
+        self.data[index.iter().zip(&strides).map(|(i, s)| i * s).sum::<usize>()]
+    }
+
     /// The sizes of the dims.
     pub fn sizes(&self) -> Vec<usize> {
         self.ty.sizes().expect("interpreted tensors have concrete dims")

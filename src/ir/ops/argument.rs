@@ -19,7 +19,7 @@ impl OpDef for Argument {
     };
 
     fn attributes(&self) -> Attributes {
-        Attributes(vec![
+        Attributes::new([
             ("index", Attribute::Dim(Dim::from(i64::from(self.index)))),
             ("dtype", Attribute::DType(self.ty.dtype)),
             ("shape", Attribute::Dims(self.ty.shape.clone())),
@@ -27,16 +27,12 @@ impl OpDef for Argument {
     }
 
     fn from_attributes(attributes: &Attributes) -> Result<Self, String> {
-        match (attributes.get("index")?, attributes.get("dtype")?, attributes.get("shape")?) {
-            (Attribute::Dim(index), Attribute::DType(dtype), Attribute::Dims(shape)) => {
-                let index = index.constant().and_then(|i| u32::try_from(i).ok()).ok_or("`index` is not a number")?;
-                Ok(Argument { index, ty: TensorType { dtype: *dtype, shape: shape.clone() } })
-            }
-            _ => Err("`index`, `dtype` or `shape` is of the wrong kind".into()),
-        }
+        let ty = TensorType { dtype: attributes.dtype("dtype")?, shape: attributes.dims("shape")? };
+        Ok(Argument { index: attributes.number("index")?, ty })
     }
 
-    fn infer(&self, _: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
+        expect_operands::<0>(inputs)?;
         Ok(vec![self.ty.clone()])
     }
 

@@ -11,10 +11,12 @@ use super::tensor::Tensor;
 use super::types::TensorType;
 
 pub mod attribute;
+pub mod nest;
 pub mod primitive;
+pub mod sample;
 
 pub use attribute::{Attribute, Attributes};
-pub use primitive::{Primitive, PrimitiveArguments};
+pub use primitive::{Parameter, Primitive, PrimitiveArguments};
 
 /// Why an op does not apply to its operands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +28,25 @@ pub struct TypeError {
     pub notes: Vec<String>,
     /// The operands that disagree, so that the frontend can say where each came from.
     pub operands: Vec<usize>,
+}
+
+impl TypeError {
+    /// An error with this message, neither notes nor operands yet.
+    pub fn new(message: impl Into<String>) -> TypeError {
+        TypeError { message: message.into(), notes: Vec::new(), operands: Vec::new() }
+    }
+
+    /// One more fact.
+    pub fn note(mut self, text: impl Into<String>) -> TypeError {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// The operands (of a primitive: the parameters) that disagree.
+    pub fn at(mut self, operands: impl IntoIterator<Item = usize>) -> TypeError {
+        self.operands = operands.into_iter().collect();
+        self
+    }
 }
 
 /// What `nnc doc` and the reference say of an op.
@@ -112,6 +133,32 @@ pub enum LowerOperands<'a, 'b> {
     Buffers { inputs: &'a [BufferId], outputs: &'a [BufferId] },
 }
 
+impl LowerContext<'_, '_> {
+    /// The element of operand `number`.
+    pub fn element(&self, number: usize) -> Value {
+        match &self.operands {
+            LowerOperands::Elements { values, .. } => values[number],
+            LowerOperands::Buffers { .. } => unreachable!("an op that lowers elements gets elements"),
+        }
+    }
+
+    /// The index along `axis` of the result element being computed.
+    pub fn index(&mut self, axis: usize) -> Value {
+        match &mut self.operands {
+            LowerOperands::Elements { index, .. } => index(self.block, axis),
+            LowerOperands::Buffers { .. } => unreachable!("an op that lowers elements gets elements"),
+        }
+    }
+
+    /// The buffers of the operands and of the results.
+    pub fn buffers(&self) -> (Vec<BufferId>, Vec<BufferId>) {
+        match &self.operands {
+            LowerOperands::Buffers { inputs, outputs } => (inputs.to_vec(), outputs.to_vec()),
+            LowerOperands::Elements { .. } => unreachable!("an op that lowers buffers gets buffers"),
+        }
+    }
+}
+
 /// What [`OpDef::vjp`] works with: the operands and results of the node, and the gradient of each result.
 pub struct VjpContext<'a> {
     pub builder: &'a mut GraphBuilder,
@@ -121,6 +168,13 @@ pub struct VjpContext<'a> {
     pub gradients: &'a [Option<ValueId>],
     /// Which operands a gradient is wanted of; the others may be answered with `None` without work.
     pub wanted: &'a [bool],
+}
+
+impl VjpContext<'_> {
+    /// The gradient of the one result of the node.
+    pub fn gradient(&self) -> ValueId {
+        self.gradients[0].expect("a node is asked for its VJP only where a gradient reaches it")
+    }
 }
 
 /// Why a gradient cannot flow through an op; a sentence without a full stop.
@@ -157,6 +211,15 @@ pub trait OpDef: Sized + Clone + std::fmt::Debug + Eq + std::hash::Hash {
     fn primitives() -> Vec<Primitive>;
     /// Cases for the tests that every op gets.
     fn samples() -> Vec<Sample<Self>>;
+}
+
+/// The operands as an array, for `infer`.
+///
+/// # Errors
+/// Their number is another one, which only a text form can bring about.
+pub fn expect_operands<'a, const N: usize>(inputs: &[&'a TensorType]) -> Result<[&'a TensorType; N], TypeError> {
+    <[&TensorType; N]>::try_from(inputs)
+        .map_err(|_| TypeError::new(format!("the op takes {N} operands, found {}", inputs.len())))
 }
 
 macro_rules! ops {
@@ -229,7 +292,7 @@ macro_rules! ops {
             }
         }
 
-        /// Every function of the language that makes nodes.
+        /// Every function of the language that makes nodes, each name once.
         pub fn primitives() -> Vec<Primitive> {
             let mut all = Vec::new();
             $(all.extend(<$module::$name as OpDef>::primitives());)*
@@ -240,4 +303,22 @@ macro_rules! ops {
 
 ops! {
     argument::Argument,
+    constant::Constant,
+    literal::Literal,
+    iota::Iota,
+    map::Map,
+    cast::Cast,
+    broadcast::Broadcast,
+    reshape::Reshape,
+    transpose::Transpose,
+    slice::Slice,
+    pad::Pad,
+    concat::Concat,
+    reduce::Reduce,
+    contract::Contract,
+    gather::Gather,
+    scatter_add::ScatterAdd,
+    random_bits::RandomBits,
+    stop_gradient::StopGradient,
+    grad::Grad,
 }
