@@ -4,6 +4,8 @@
 //! suggestion, and [`Sources`] owns the texts so that a diagnostic can be rendered. The rendering itself is
 //! in [`render`](Diagnostic::render); nothing else in the project prints a source line.
 
+mod render;
+
 use std::sync::Arc;
 
 /// The number of a source file in [`Sources`].
@@ -136,7 +138,8 @@ impl Sources {
 
     /// Line and column of the start of `span`, both from 1; columns count characters.
     pub fn line_column(&self, span: Span) -> (usize, usize) {
-        let before = &self.get(span.file).text[..span.start as usize];
+        let text = &self.get(span.file).text;
+        let before = &text[..text.floor_char_boundary(span.start as usize)];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         (line, column)
