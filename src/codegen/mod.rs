@@ -14,7 +14,7 @@ use crate::ir::loops::verify::Invalid;
 pub mod cranelift;
 pub mod wrapper;
 
-pub use wrapper::{EntryWrapper, Source, Variant, WrapperArgument};
+pub use wrapper::{EntryWrapper, Prologue, Source, Variant, WrapperArgument};
 
 /// Compiled entry point: pointers for the program's arguments, a 64-byte aligned workspace, and a pool or null.
 pub type EntryFunction = unsafe extern "C" fn(*const *mut u8, *mut u8, *const c_void);
@@ -63,6 +63,8 @@ pub struct ObjectUnit<'a> {
     pub programs: &'a [Program],
     /// The functions that other code sees. Programs themselves are local to the object.
     pub wrappers: &'a [EntryWrapper],
+    /// Functions `size_t SYMBOL(void)` with the number they return.
+    pub constants: &'a [(String, u64)],
     pub target: Target,
     /// Whether parallel kernels go through `nn_rt_parallel`; if not, the object has no undefined symbol.
     pub threaded: bool,

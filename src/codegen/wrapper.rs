@@ -2,8 +2,8 @@
 //!
 //! An [`EntryWrapper`] becomes `int SYMBOL(arguments...)`. It fills the pointer array of a program from the C arguments and calls
 //! it, once, or for a function with a row count `n` as often as `n` takes: the first variant as long as its rows fit, then the
-//! next one, each call's pointers advanced by the rows done. It returns 0; 1 if the workspace is null though a program
-//! needs one; 2 if some rows were left that no variant covers (none is left where a variant has 1 row).
+//! next one, each call's pointers advanced by the rows done. It returns 0; 1 if a pointer is null (the workspace only if a program
+//! needs one); 2 if some rows were left that no variant covers (none is left where a variant has 1 row).
 
 use crate::ir::types::DType;
 
@@ -14,6 +14,8 @@ pub struct EntryWrapper {
     pub symbol: String,
     /// The C parameters in order.
     pub arguments: Vec<WrapperArgument>,
+    /// What happens to the training state first, in order.
+    pub prologue: Vec<Prologue>,
     /// The programs to call, by falling number of rows. Without a [`WrapperArgument::Count`] there is exactly one.
     pub variants: Vec<Variant>,
 }
@@ -33,6 +35,17 @@ pub enum WrapperArgument {
     Pool,
 }
 
+/// A change of a 32-bit counter or a seed in a block, made before any program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prologue {
+    /// Adds 1 to the `int32_t` at `offset` of C parameter `argument`.
+    Increment { argument: u32, offset: u64 },
+    /// Stores `value` in the `int32_t` at `offset` of C parameter `argument`.
+    Set { argument: u32, offset: u64, value: i32 },
+    /// Stores the scalar C parameter `from` at `offset` of C parameter `to`.
+    Copy { from: u32, to: u32, offset: u64 },
+}
+
 /// A program, and what it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -49,6 +62,6 @@ pub struct Variant {
 pub enum Source {
     /// C parameter `argument` (by position), plus `offset` bytes: a tensor in a block, or with offset 0 the pointer as it is.
     Argument { argument: u32, offset: u64 },
-    /// Memory on the stack, for a result that nobody wants. At most 4096 bytes in one wrapper.
+    /// Zeros on the stack: a number that nobody passes, or room for a result that nobody wants. At most 4096 bytes in one wrapper.
     Scratch { bytes: u32 },
 }

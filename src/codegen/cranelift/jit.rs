@@ -33,7 +33,7 @@ pub(super) fn compile(programs: &[Program]) -> Result<JitCode, CodegenError> {
     builder.memory_provider(Box::new(arena));
     builder.symbol(unit::PARALLEL_SYMBOL, nn_rt::nn_rt_parallel as *const u8);
     let mut module = JITModule::new(builder);
-    let defined = unit::define(&mut module, &isas, programs, &[], true)?;
+    let defined = unit::define(&mut module, &isas, programs, &[], &[], true)?;
     module.finalize_definitions().map_err(internal)?;
     let entries = programs
         .iter()

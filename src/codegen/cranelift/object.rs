@@ -16,7 +16,7 @@ pub(super) fn compile(unit: &ObjectUnit<'_>) -> Result<Vec<u8>, CodegenError> {
     let isas = Isas::new(&unit.target, Use::Object)?;
     let builder = ObjectBuilder::new(isas.speed.clone(), "nn", default_libcall_names()).map_err(internal)?;
     let mut module = ObjectModule::new(builder);
-    unit::define(&mut module, &isas, unit.programs, unit.wrappers, unit.threaded)?;
+    unit::define(&mut module, &isas, unit.programs, unit.wrappers, unit.constants, unit.threaded)?;
     module.finish().emit().map_err(internal)
 }
 

@@ -69,6 +69,7 @@ pub(super) fn define(
     isas: &Isas,
     programs: &[Program],
     wrappers: &[EntryWrapper],
+    constants: &[(String, u64)],
     threaded: bool,
 ) -> Result<Defined, CodegenError> {
     let kernel_signature = kernel::signature(module.isa());
@@ -111,6 +112,11 @@ pub(super) fn define(
         let function = wrapper::lower(wrapper, programs, &ids, module)?;
         let id = declare(module, &wrapper.symbol, Linkage::Export, &function.signature)?;
         jobs.push(Job { id, name: &wrapper.symbol, work: Work::Function(Box::new(function)) });
+    }
+    for (symbol, value) in constants {
+        let function = wrapper::constant(*value, module);
+        let id = declare(module, symbol, Linkage::Export, &function.signature)?;
+        jobs.push(Job { id, name: symbol, work: Work::Function(Box::new(function)) });
     }
     let code_bytes = compile_and_define(module, isas, &jobs)?;
     Ok(Defined { programs: ids, code_bytes })

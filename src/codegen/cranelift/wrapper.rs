@@ -7,12 +7,12 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Module};
 
 use super::kernel::flags;
-use crate::codegen::{CodegenError, EntryWrapper, Source, Variant, WrapperArgument};
+use crate::codegen::{CodegenError, EntryWrapper, Prologue, Source, Variant, WrapperArgument};
 use crate::ir::loops::Program;
 use crate::ir::types::DType;
 
-/// Return value when the workspace is null though a program needs one.
-const NO_WORKSPACE: i64 = 1;
+/// Return value when a pointer is null, the workspace only if a program needs one.
+const NULL_POINTER: i64 = 1;
 /// Return value when rows are left that no variant covers.
 const ROWS_LEFT: i64 = 2;
 
@@ -60,7 +60,23 @@ pub(super) fn lower(
     Ok(function)
 }
 
-/// Scratch results of different calls share their bytes, as nobody reads them.
+/// Builds a function without parameters that returns a number of pointer size.
+pub(super) fn constant(value: u64, module: &dyn Module) -> clif::Function {
+    let mut signature = clif::Signature::new(module.isa().default_call_conv());
+    signature.returns.push(clif::AbiParam::new(module.isa().pointer_type()));
+    let mut function = clif::Function::with_name_signature(clif::UserFuncName::default(), signature);
+    let mut context = FunctionBuilderContext::new();
+    let mut builder = FunctionBuilder::new(&mut function, &mut context);
+    let entry = builder.create_block();
+    builder.switch_to_block(entry);
+    builder.seal_block(entry);
+    let value = builder.ins().iconst(module.isa().pointer_type(), value as i64);
+    builder.ins().return_(&[value]);
+    builder.finalize(module.isa().frontend_config());
+    function
+}
+
+/// All scratch of a call shares its bytes: what is read is zero, and what is written nobody reads.
 fn scratch_bytes(wrapper: &EntryWrapper) -> u32 {
     let bytes = |s: &Source| if let Source::Scratch { bytes } = s { bytes.next_multiple_of(8) } else { 0 };
     wrapper.variants.iter().flat_map(|v| &v.pointers).map(bytes).max().unwrap_or(0)
@@ -76,6 +92,17 @@ fn check(wrapper: &EntryWrapper, programs: &[Program]) -> Result<(), CodegenErro
     }
     if scratch_bytes(wrapper) > 4096 {
         return fail("wants more than 4096 bytes of stack");
+    }
+    let pointer = |a: u32| matches!(wrapper.arguments.get(a as usize), Some(WrapperArgument::Pointer { .. }));
+    let scalar = |a: u32| matches!(wrapper.arguments.get(a as usize), Some(WrapperArgument::Scalar { .. }));
+    let fits = |step: &Prologue| match *step {
+        Prologue::Increment { argument, offset } | Prologue::Set { argument, offset, .. } => {
+            pointer(argument) && i32::try_from(offset).is_ok()
+        }
+        Prologue::Copy { from, to, offset } => scalar(from) && pointer(to) && i32::try_from(offset).is_ok(),
+    };
+    if !wrapper.prologue.iter().all(fits) {
+        return fail("has a prologue that does not fit its arguments");
     }
     for variant in &wrapper.variants {
         let Some(program) = programs.iter().find(|p| p.name == variant.program) else {
@@ -132,8 +159,9 @@ impl Wrapper<'_, '_> {
 
     fn body(&mut self) {
         self.copy_scalars();
-        self.check_workspace();
+        self.check_pointers();
         let wrapper = self.wrapper;
+        wrapper.prologue.iter().for_each(|step| self.prologue(*step));
         match self.position(WrapperArgument::Count) {
             Some(count) => self.counted(count),
             None => {
@@ -149,6 +177,28 @@ impl Wrapper<'_, '_> {
         self.builder.ins().return_(&[code]);
     }
 
+    fn prologue(&mut self, step: Prologue) {
+        match step {
+            Prologue::Increment { argument, offset } => {
+                let block = self.arguments[argument as usize];
+                let before = self.builder.ins().load(types::I32, flags(), block, offset as i32);
+                let after = self.builder.ins().iadd_imm_s(before, 1);
+                self.builder.ins().store(flags(), after, block, offset as i32);
+            }
+            Prologue::Set { argument, offset, value } => {
+                let value = self.builder.ins().iconst(types::I32, i64::from(value));
+                self.builder.ins().store(flags(), value, self.arguments[argument as usize], offset as i32);
+            }
+            Prologue::Copy { from, to, offset } => {
+                let WrapperArgument::Scalar { dtype } = self.wrapper.arguments[from as usize] else {
+                    unreachable!("the wrapper was checked");
+                };
+                let value = self.builder.ins().load(c_type(dtype), flags(), self.arguments[from as usize], 0);
+                self.builder.ins().store(flags(), value, self.arguments[to as usize], offset as i32);
+            }
+        }
+    }
+
     fn copy_scalars(&mut self) {
         for (i, argument) in self.wrapper.arguments.iter().enumerate() {
             if let WrapperArgument::Scalar { .. } = argument {
@@ -159,16 +209,31 @@ impl Wrapper<'_, '_> {
         }
     }
 
-    fn check_workspace(&mut self) {
-        let needed = self.wrapper.variants.iter().any(|v| self.programs[self.program(v)].arena_bytes > 0);
-        let Some(workspace) = self.position(WrapperArgument::Workspace).filter(|_| needed) else {
-            return;
-        };
-        let [refuse, go_on] = [(); 2].map(|()| self.builder.create_block());
-        let null = self.builder.ins().icmp_imm_s(IntCC::Equal, self.arguments[workspace], 0);
-        self.builder.ins().brif(null, refuse, &[], go_on, &[]);
-        self.builder.switch_to_block(refuse);
-        self.leave(NO_WORKSPACE);
+    /// Returns at once if there are no rows, or if a pointer that is needed is null.
+    fn check_pointers(&mut self) {
+        if let Some(count) = self.position(WrapperArgument::Count) {
+            let none = self.builder.ins().icmp_imm_s(IntCC::Equal, self.arguments[count], 0);
+            self.leave_if(none, 0);
+        }
+        let needs_workspace = self.wrapper.variants.iter().any(|v| self.programs[self.program(v)].arena_bytes > 0);
+        for (i, argument) in self.wrapper.arguments.iter().enumerate() {
+            let needed = match argument {
+                WrapperArgument::Pointer { .. } => true,
+                WrapperArgument::Workspace => needs_workspace,
+                WrapperArgument::Scalar { .. } | WrapperArgument::Count | WrapperArgument::Pool => false,
+            };
+            if needed {
+                let null = self.builder.ins().icmp_imm_s(IntCC::Equal, self.arguments[i], 0);
+                self.leave_if(null, NULL_POINTER);
+            }
+        }
+    }
+
+    fn leave_if(&mut self, condition: clif::Value, code: i64) {
+        let [leave, go_on] = [(); 2].map(|()| self.builder.create_block());
+        self.builder.ins().brif(condition, leave, &[], go_on, &[]);
+        self.builder.switch_to_block(leave);
+        self.leave(code);
         self.builder.switch_to_block(go_on);
     }
 
@@ -219,9 +284,14 @@ impl Wrapper<'_, '_> {
     fn call(&mut self, variant: &Variant, moves: &[Option<clif::Value>]) {
         for (i, source) in variant.pointers.iter().enumerate() {
             let address = match source {
-                Source::Scratch { .. } => {
+                Source::Scratch { bytes } => {
                     let offset = 8 * self.wrapper.arguments.len() as i32;
-                    self.builder.ins().stack_addr(self.pointer, self.scratch, offset)
+                    let place = self.builder.ins().stack_addr(self.pointer, self.scratch, offset);
+                    let zero = self.builder.ins().iconst(types::I64, 0);
+                    for word in 0..bytes.div_ceil(8) as i32 {
+                        self.builder.ins().store(flags(), zero, place, 8 * word);
+                    }
+                    place
                 }
                 Source::Argument { argument, offset } => {
                     let base = self.arguments[*argument as usize];
