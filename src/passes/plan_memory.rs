@@ -1,1 +1,140 @@
 //! Gives every temporary buffer a place in the arena.
+//!
+//! A buffer lives from the first call that uses it to the last. Largest first, each goes to the lowest offset (a multiple of 64)
+//! at which it overlaps no buffer that lives at the same time.
+
+use std::fmt::Write;
+
+use crate::ir::loops::{Buffer, Place, Program};
+
+/// Offsets and the arena's size are multiples of this many bytes.
+const ALIGNMENT: u64 = 64;
+
+/// The first and the last call that use a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    first: usize,
+    last: usize,
+}
+
+impl Life {
+    fn meets(self, other: Life) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// The program with an offset for each arena buffer and the arena's size. Arena buffers that no call uses are removed.
+pub fn plan(mut program: Program) -> Program {
+    remove_unused(&mut program);
+    let lives = lives(&program);
+    let mut order: Vec<usize> = (0..program.buffers.len()).filter(|b| is_arena(&program.buffers[*b])).collect();
+    order.sort_by_key(|b| (std::cmp::Reverse(bytes(&program.buffers[*b])), *b));
+    let mut placed: Vec<(u64, u64, Life)> = Vec::new();
+    for number in order {
+        let Some(life) = lives[number] else { continue };
+        let size = bytes(&program.buffers[number]).next_multiple_of(ALIGNMENT);
+        let mut taken: Vec<(u64, u64)> = placed.iter().filter(|p| p.2.meets(life)).map(|p| (p.0, p.1)).collect();
+        taken.sort_unstable();
+        let mut offset = 0;
+        for (start, end) in taken {
+            if offset + size <= start {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        placed.push((offset, offset + size, life));
+        program.buffers[number].place = Place::Arena { offset: Some(offset) };
+        program.arena_bytes = program.arena_bytes.max(offset + size);
+    }
+    program
+}
+
+/// The plan as a table, by offset: what a person wants to see of where the memory goes.
+pub fn describe(program: &Program) -> String {
+    let lives = lives(program);
+    let total: u64 = program.buffers.iter().filter(|b| is_arena(b)).map(bytes).sum();
+    let mut text = format!("arena of {} bytes for buffers of {total} bytes\n", program.arena_bytes);
+    let mut rows: Vec<(u64, usize)> = Vec::new();
+    for (number, buffer) in program.buffers.iter().enumerate() {
+        if let Place::Arena { offset: Some(offset) } = buffer.place {
+            rows.push((offset, number));
+        }
+    }
+    rows.sort_unstable();
+    for (offset, number) in rows {
+        let buffer = &program.buffers[number];
+        let life = lives[number].map_or(String::new(), |l| format!("calls {}..={}", l.first, l.last));
+        let size = bytes(buffer);
+        let name = &buffer.name;
+        writeln!(text, "  {offset:>10} {size:>10} bytes  {name}: {}[{}]  {life}", buffer.dtype, buffer.elements)
+            .expect("writing to a string does not fail");
+    }
+    text
+}
+
+fn is_arena(buffer: &Buffer) -> bool {
+    matches!(buffer.place, Place::Arena { .. })
+}
+
+fn bytes(buffer: &Buffer) -> u64 {
+    buffer.elements * buffer.dtype.bytes() as u64
+}
+
+fn lives(program: &Program) -> Vec<Option<Life>> {
+    let mut lives: Vec<Option<Life>> = vec![None; program.buffers.len()];
+    for (number, call) in program.calls.iter().enumerate() {
+        for buffer in &call.buffers {
+            let life = lives[*buffer as usize].get_or_insert(Life { first: number, last: number });
+            life.last = number;
+        }
+    }
+    lives
+}
+
+fn remove_unused(program: &mut Program) {
+    let lives = lives(program);
+    let mut numbers = Vec::new();
+    let mut kept = Vec::new();
+    for (buffer, life) in std::mem::take(&mut program.buffers).into_iter().zip(lives) {
+        numbers.push(kept.len() as u32);
+        if life.is_some() || !is_arena(&buffer) {
+            kept.push(buffer);
+        }
+    }
+    program.buffers = kept;
+    for buffer in program.calls.iter_mut().flat_map(|c| &mut c.buffers) {
+        *buffer = numbers[*buffer as usize];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::loops::Call;
+    use crate::ir::types::DType;
+
+    fn arena(name: &str, elements: u64) -> Buffer {
+        Buffer { name: name.into(), dtype: DType::F32, elements, place: Place::Arena { offset: None } }
+    }
+
+    #[test]
+    fn buffers_that_never_live_together_share_memory() {
+        let calls = [vec![0, 1], vec![1, 2], vec![2, 4]].map(|buffers| Call { kernel: 0, buffers });
+        let buffers = vec![arena("a", 10), arena("b", 100), arena("c", 10), arena("unused", 5), arena("d", 3)];
+        let program =
+            Program { name: "p".into(), buffers, kernels: vec![], calls: calls.into(), pointers: 0, arena_bytes: 0 };
+        let planned = plan(program);
+        let offsets: Vec<&Place> = planned.buffers.iter().map(|b| &b.place).collect();
+        let at = |offset| Place::Arena { offset: Some(offset) };
+        assert_eq!(offsets, [&at(448), &at(0), &at(448), &at(0)]);
+        assert_eq!(planned.arena_bytes, 512);
+        assert_eq!(planned.calls[2].buffers, [2, 3]);
+        insta::assert_snapshot!(describe(&planned), @r"
+        arena of 512 bytes for buffers of 492 bytes
+                 0        400 bytes  b: f32[100]  calls 0..=1
+                 0         12 bytes  d: f32[3]  calls 2..=2
+               448         40 bytes  a: f32[10]  calls 0..=0
+               448         40 bytes  c: f32[10]  calls 1..=2
+        ");
+    }
+}

@@ -1,1 +1,0 @@
-//! Partitions a graph into groups, each to become one kernel.

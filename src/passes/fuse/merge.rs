@@ -1,0 +1,127 @@
+//! Joins units of the same space into groups, as long as no group then has to run both before and after another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::units::{Units, Work};
+
+/// No kernel gets more than this many nodes that are not inlined.
+const LARGEST_GROUP: usize = 32;
+
+/// Groups of units; a unit's group is `of_unit[unit]`, an index into `members`, whose dead entries are empty.
+#[derive(Clone, Debug)]
+pub struct Grouping {
+    pub of_unit: Vec<usize>,
+    pub members: Vec<Vec<usize>>,
+    /// For each group, the groups that have to run after it, and whether only the same points meet.
+    pub after: Vec<BTreeMap<usize, bool>>,
+    before: Vec<BTreeSet<usize>>,
+}
+
+/// Joins greedily: first every unit with the makers of what it reads at the same point, then siblings that read the same.
+pub fn merge(units: &Units) -> Grouping {
+    let mut groups = Grouping::new(units);
+    for unit in 0..units.work.len() {
+        for read in units.reads[unit].iter().filter(|r| r.same_point) {
+            if let Some(maker) = units.maker(read.value) {
+                groups.try_join(units, maker, unit);
+            }
+        }
+    }
+    groups.join_siblings(units);
+    groups
+}
+
+impl Grouping {
+    fn new(units: &Units) -> Grouping {
+        let count = units.work.len();
+        let mut groups = Grouping {
+            of_unit: (0..count).collect(),
+            members: (0..count).map(|u| vec![u]).collect(),
+            after: vec![BTreeMap::new(); count],
+            before: vec![BTreeSet::new(); count],
+        };
+        for edge in &units.edges {
+            let same = groups.after[edge.before].entry(edge.after).or_insert(true);
+            *same &= edge.same_point;
+            groups.before[edge.after].insert(edge.before);
+        }
+        groups
+    }
+
+    /// Joins the groups of two units if that is legal.
+    fn try_join(&mut self, units: &Units, a: usize, b: usize) -> bool {
+        let (a, b) = (self.of_unit[a], self.of_unit[b]);
+        if a == b || !self.fits(units, a, b) {
+            return false;
+        }
+        let direct = [self.after[a].get(&b), self.after[b].get(&a)];
+        if direct.iter().flatten().any(|same| !**same) || self.detour(a, b) || self.detour(b, a) {
+            return false;
+        }
+        self.join(a.min(b), a.max(b));
+        true
+    }
+
+    fn fits(&self, units: &Units, a: usize, b: usize) -> bool {
+        let (x, y) = (&self.members[a], &self.members[b]);
+        let folds = x.iter().chain(y).filter(|u| units.folds[**u]).count();
+        let alone = x.iter().chain(y).any(|u| units.alone[*u]);
+        units.spaces[x[0]] == units.spaces[y[0]] && folds <= 1 && !alone && x.len() + y.len() <= LARGEST_GROUP
+    }
+
+    /// Whether a third group runs after `from` and before `to`.
+    fn detour(&self, from: usize, to: usize) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut stack: Vec<usize> = self.after[from].keys().copied().filter(|g| *g != to).collect();
+        while let Some(group) = stack.pop() {
+            if group == to {
+                return true;
+            }
+            if seen.insert(group) {
+                stack.extend(self.after[group].keys().copied());
+            }
+        }
+        false
+    }
+
+    /// Makes `gone` part of `kept`.
+    fn join(&mut self, kept: usize, gone: usize) {
+        let moved = std::mem::take(&mut self.members[gone]);
+        moved.iter().for_each(|u| self.of_unit[*u] = kept);
+        self.members[kept].extend(moved);
+        self.members[kept].sort_unstable();
+        for (next, same) in std::mem::take(&mut self.after[gone]) {
+            self.before[next].remove(&gone);
+            if next != kept {
+                *self.after[kept].entry(next).or_insert(true) &= same;
+                self.before[next].insert(kept);
+            }
+        }
+        for previous in std::mem::take(&mut self.before[gone]) {
+            let same = self.after[previous].remove(&gone).unwrap_or(true);
+            if previous != kept {
+                *self.after[previous].entry(kept).or_insert(true) &= same;
+                self.before[kept].insert(previous);
+            }
+        }
+        self.before[kept].remove(&kept);
+        self.after[kept].remove(&kept);
+    }
+
+    /// Joins groups that read the same array at the same points, so that it is read once.
+    fn join_siblings(&mut self, units: &Units) {
+        let mut readers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for unit in 0..units.work.len() {
+            for read in units.reads[unit].iter().filter(|r| r.same_point) {
+                if matches!(units.work[unit], Work::Node(_)) {
+                    readers.entry(read.value).or_default().push(unit);
+                }
+            }
+        }
+        for siblings in readers.into_values() {
+            for pair in siblings.windows(2) {
+                self.try_join(units, pair[0], pair[1]);
+            }
+        }
+    }
+}

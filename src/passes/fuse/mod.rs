@@ -1,0 +1,146 @@
+//! Partitions a graph into groups, each to become one kernel.
+//!
+//! A group has one iteration space, at most one root that folds (a reduction or a contraction), the pointwise
+//! producers inlined into it, the pointwise consumers computed at the root's result (its epilogue), and the values it stores.
+//! Decided greedily and in a fixed order: [`analysis`] says what is free and what must be kept, [`inline`] puts
+//! producers with a single consumer into it, [`merge`] joins groups of the same space, [`schedule`] orders them so
+//! that updates in place come after every reader of the old value.
+
+use std::fmt;
+
+use crate::ir::graph::{Function, Graph, NodeId, ResultRole, ValueId};
+use crate::ir::ops::Op;
+use crate::ir::ops::reshape::Reshape;
+use crate::ir::rewrite::Rewriter;
+use crate::passes::lower::LowerError;
+
+pub mod analysis;
+pub mod classify;
+mod inline;
+mod merge;
+mod print;
+mod schedule;
+mod units;
+
+pub use analysis::Analysis;
+pub use classify::Class;
+
+/// Where a stored value goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A buffer of the workspace.
+    Temporary,
+    /// The buffer of the function's result with this number: for an update, its argument's.
+    Result(u32),
+}
+
+/// A value that a group stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Store {
+    pub value: ValueId,
+    pub destination: Destination,
+}
+
+/// What a group does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Elements one by one.
+    Map,
+    /// A reduction and what follows it.
+    Reduce(NodeId),
+    /// A contraction and what follows it.
+    Contract(NodeId),
+    /// A nest of its own.
+    Opaque(NodeId),
+    /// A value that is in memory goes to one more place.
+    Copy,
+}
+
+/// Nodes that become one kernel.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub kind: Kind,
+    /// The sizes of the iteration space, those of size 1 left out.
+    pub space: Vec<usize>,
+    /// The nodes computed at each point of the space, in topological order, the folding one included.
+    pub members: Vec<NodeId>,
+    /// The nodes computed inside others.
+    pub inlined: Vec<NodeId>,
+    pub stores: Vec<Store>,
+}
+
+/// A function cut into groups in the order in which they run.
+#[derive(Clone, Debug)]
+pub struct Fused {
+    pub function: Function,
+    pub analysis: Analysis,
+    pub groups: Vec<Group>,
+    /// Why the function cannot be lowered; there are no groups then.
+    pub problem: Option<LowerError>,
+}
+
+/// Cuts a function, whose dims are all concrete, into groups.
+pub fn fuse(function: &Function) -> Fused {
+    if let Some(problem) = problem(function) {
+        let nothing = Function { graph: Graph::default(), results: Vec::new(), ..function.clone() };
+        let analysis = Analysis::new(&nothing);
+        return Fused { function: nothing, analysis, groups: Vec::new(), problem: Some(problem) };
+    }
+    let function = &with_own_results(function);
+    let analysis = Analysis::new(function);
+    let inlined = inline::inline(function, &analysis);
+    let mut units = units::Units::new(function, &analysis, &inlined);
+    units.add_updates(function, &analysis);
+    let groups = merge::merge(&units);
+    let groups = schedule::schedule(function, &analysis, &inlined, &units, &groups);
+    Fused { function: function.clone(), analysis, groups, problem: None }
+}
+
+/// The largest tensor, in elements: addresses and their products stay far inside `i64`.
+const LARGEST: usize = 1 << 40;
+
+/// The first type that is symbolic or too large.
+fn problem(function: &Function) -> Option<LowerError> {
+    let arguments = function.arguments.iter().map(|a| &a.ty);
+    let nodes = function.graph.nodes().flat_map(|(_, n)| &n.outputs);
+    arguments.chain(nodes).find_map(|ty| match ty.sizes() {
+        None => Some(LowerError::Symbolic { ty: ty.to_string() }),
+        // Sizes of 0 do not count: the strides of such a shape are formed all the same.
+        Some(sizes) => {
+            let product = sizes.iter().try_fold(1usize, |p, s| p.checked_mul((*s).max(1)));
+            product.is_none_or(|p| p > LARGEST).then(|| LowerError::TooLarge { ty: ty.to_string() })
+        }
+    })
+}
+
+/// The function with a node of its own for each result that is an argument, so that it is stored as any other value.
+///
+/// An argument that is its own update is left alone.
+fn with_own_results(function: &Function) -> Function {
+    let argument = |value: ValueId| match &function.graph.node(value.node).op {
+        Op::Argument(argument) => Some(argument.index),
+        _ => None,
+    };
+    let mut rewriter = Rewriter::new(function.graph.len());
+    function.graph.nodes().for_each(|(id, node)| rewriter.copy(id, node));
+    let mut values = Vec::new();
+    for result in &function.results {
+        let value = rewriter.value(result.value);
+        values.push(match argument(result.value) {
+            Some(index) if result.role != ResultRole::Update(index) => {
+                let shape = rewriter.builder.shape_of(value);
+                rewriter.builder.emit(Reshape { shape }, &[value])
+            }
+            _ => value,
+        });
+    }
+    let mut out = rewriter.finish(function);
+    out.results.iter_mut().zip(values).for_each(|(result, value)| result.value = value);
+    out
+}
+
+impl fmt::Display for Fused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print::print(self, f)
+    }
+}

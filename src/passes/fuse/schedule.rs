@@ -1,0 +1,150 @@
+//! Orders the groups and says what each stores.
+//!
+//! Among the groups that may run next, the one that frees most memory (or needs least) runs first, so that a gradient is consumed as
+//! soon as it is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::analysis::Analysis;
+use super::classify::Class;
+use super::inline::Inlined;
+use super::merge::Grouping;
+use super::units::{Units, Work};
+use super::{Destination, Group, Kind, Store};
+use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::passes::lower::view;
+
+/// The groups in the order in which they run.
+pub fn schedule(
+    function: &Function,
+    analysis: &Analysis,
+    inlined: &Inlined,
+    units: &Units,
+    grouping: &Grouping,
+) -> Vec<Group> {
+    let alive: Vec<usize> = (0..grouping.members.len()).filter(|g| !grouping.members[*g].is_empty()).collect();
+    let groups: BTreeMap<usize, Group> =
+        alive.iter().map(|g| (*g, group(function, analysis, inlined, units, grouping, *g))).collect();
+    order(function, analysis, units, grouping, &groups).into_iter().map(|g| groups[&g].clone()).collect()
+}
+
+fn group(
+    function: &Function,
+    analysis: &Analysis,
+    inlined: &Inlined,
+    units: &Units,
+    grouping: &Grouping,
+    number: usize,
+) -> Group {
+    let own = &grouping.members[number];
+    let members: Vec<NodeId> = own
+        .iter()
+        .filter_map(|u| match units.work[*u] {
+            Work::Node(id) => Some(id),
+            Work::Copy { .. } => None,
+        })
+        .collect();
+    let mut stores = Vec::new();
+    for unit in own {
+        if let Work::Copy { value, result } = units.work[*unit] {
+            stores.push(Store { value, destination: Destination::Result(result) });
+        }
+    }
+    for id in &members {
+        for output in 0..function.graph.node(*id).outputs.len() as u32 {
+            stores_of(function, analysis, units, grouping, number, ValueId { node: *id, output }, &mut stores);
+        }
+    }
+    let mut inside = BTreeSet::new();
+    members.iter().for_each(|id| collect_inlined(inlined, *id, &mut inside));
+    let space = units.spaces[own[0]].clone();
+    Group { kind: kind(analysis, &members), space, members, inlined: inside.into_iter().collect(), stores }
+}
+
+fn kind(analysis: &Analysis, members: &[NodeId]) -> Kind {
+    let folding = members.iter().find_map(|id| match analysis.class(*id) {
+        Class::Reduce { .. } => Some(Kind::Reduce(*id)),
+        Class::Contract { .. } => Some(Kind::Contract(*id)),
+        Class::Opaque => Some(Kind::Opaque(*id)),
+        _ => None,
+    });
+    folding.unwrap_or(if members.is_empty() { Kind::Copy } else { Kind::Map })
+}
+
+fn collect_inlined(inlined: &Inlined, node: NodeId, inside: &mut BTreeSet<NodeId>) {
+    for read in &inlined.reads[node.0 as usize] {
+        if inlined.inside[read.value.node.0 as usize] && inside.insert(read.value.node) {
+            collect_inlined(inlined, read.value.node, inside);
+        }
+    }
+}
+
+/// Where a value computed by group `number` has to be stored: at its results, or in the workspace if only others read it.
+fn stores_of(
+    function: &Function,
+    analysis: &Analysis,
+    units: &Units,
+    grouping: &Grouping,
+    number: usize,
+    value: ValueId,
+    stores: &mut Vec<Store>,
+) {
+    let results = (0..function.results.len()).filter(|r| function.results[*r].value == value && units.direct[*r]);
+    let direct: Vec<Store> = results.map(|r| Store { value, destination: Destination::Result(r as u32) }).collect();
+    let read_elsewhere =
+        (0..units.work.len()).any(|u| grouping.of_unit[u] != number && units.reads[u].iter().any(|r| r.value == value));
+    let opaque = *analysis.class(value.node) == Class::Opaque;
+    if direct.is_empty() && (read_elsewhere || opaque) {
+        stores.push(Store { value, destination: Destination::Temporary });
+    }
+    stores.extend(direct);
+}
+
+/// A topological order of the groups by the memory that is in use after each.
+fn order(
+    function: &Function,
+    analysis: &Analysis,
+    units: &Units,
+    grouping: &Grouping,
+    groups: &BTreeMap<usize, Group>,
+) -> Vec<usize> {
+    let bytes = |v: ValueId| (view::elements(analysis.sizes_of(v)) * function.graph.type_of(v).dtype.bytes()) as i64;
+    let temporary: BTreeSet<ValueId> = groups
+        .values()
+        .flat_map(|g| g.stores.iter().filter(|s| s.destination == Destination::Temporary).map(|s| s.value))
+        .collect();
+    let reads: BTreeMap<usize, BTreeSet<ValueId>> = groups
+        .keys()
+        .map(|g| (*g, grouping.members[*g].iter().flat_map(|u| &units.reads[*u]).map(|r| r.value).collect()))
+        .collect();
+    let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
+    reads.values().flatten().for_each(|v| *readers.entry(*v).or_default() += 1);
+    let mut waiting: BTreeMap<usize, usize> = groups.keys().map(|g| (*g, 0)).collect();
+    for g in groups.keys() {
+        grouping.after[*g].keys().for_each(|n| *waiting.entry(*n).or_default() += 1);
+    }
+    let mut ready: BTreeSet<usize> = waiting.iter().filter(|(_, n)| **n == 0).map(|(g, _)| *g).collect();
+    let mut out = Vec::new();
+    while !ready.is_empty() {
+        let growth = |g: &usize| {
+            let made: i64 = groups[g].stores.iter().map(|s| s.value).filter(|v| temporary.contains(v)).map(bytes).sum();
+            let freed: i64 =
+                reads[g].iter().filter(|v| temporary.contains(v) && readers[*v] == 1).map(|v| bytes(*v)).sum();
+            (made - freed, *g)
+        };
+        let next = *ready.iter().min_by_key(|g| growth(g)).expect("the set is not empty");
+        ready.remove(&next);
+        for value in &reads[&next] {
+            *readers.get_mut(value).expect("every read was counted") -= 1;
+        }
+        for after in grouping.after[next].keys() {
+            let left = waiting.get_mut(after).expect("every group was counted");
+            *left -= 1;
+            if *left == 0 {
+                ready.insert(*after);
+            }
+        }
+        out.push(next);
+    }
+    out
+}

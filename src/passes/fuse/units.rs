@@ -1,0 +1,214 @@
+//! The nodes that are kernels before any are joined, and why one has to run before another.
+
+use std::collections::BTreeMap;
+
+use super::analysis::Analysis;
+use super::classify::Class;
+use super::inline::Inlined;
+use crate::ir::graph::{Function, NodeId, ResultRole, ValueId};
+use crate::ir::loops::{Affine, LoopVar};
+use crate::passes::lower::view;
+
+/// What a unit computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Node(NodeId),
+    /// Copies a value that is in memory to the result with this number.
+    Copy {
+        value: ValueId,
+        result: u32,
+    },
+}
+
+/// `before` runs no later than `after`; in one kernel only if the second reads what the first makes (or overwrites what
+/// it read) at the very same element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    pub before: usize,
+    pub after: usize,
+    pub same_point: bool,
+}
+
+/// A read of a value by a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitRead {
+    pub value: ValueId,
+    pub same_point: bool,
+}
+
+/// All units and their order.
+#[derive(Clone, Debug)]
+pub struct Units {
+    pub work: Vec<Work>,
+    pub spaces: Vec<Vec<usize>>,
+    pub reads: Vec<Vec<UnitRead>>,
+    pub edges: Vec<Edge>,
+    /// Results that are stored by the unit that computes them; the others have a copying unit.
+    pub direct: Vec<bool>,
+    of_node: BTreeMap<NodeId, usize>,
+    /// Whether the unit folds or must stay alone.
+    pub folds: Vec<bool>,
+    pub alone: Vec<bool>,
+}
+
+impl Units {
+    /// One unit for each node that is work of its own and not computed inside another.
+    pub fn new(function: &Function, analysis: &Analysis, inlined: &Inlined) -> Units {
+        let mut units = Units {
+            work: Vec::new(),
+            spaces: Vec::new(),
+            reads: Vec::new(),
+            edges: Vec::new(),
+            direct: vec![true; function.results.len()],
+            of_node: BTreeMap::new(),
+            folds: Vec::new(),
+            alone: Vec::new(),
+        };
+        for (id, _) in function.graph.nodes() {
+            if analysis.is_real(id) && !inlined.inside[id.0 as usize] {
+                let space = view::squeezed(&analysis.sizes[id.0 as usize][0]);
+                let reads = unit_reads(analysis, inlined, id, true);
+                let class = analysis.class(id);
+                let folds = matches!(class, Class::Reduce { .. } | Class::Contract { .. });
+                units.push(Work::Node(id), space, reads, folds, *class == Class::Opaque);
+            }
+        }
+        units
+    }
+
+    fn push(&mut self, work: Work, space: Vec<usize>, reads: Vec<UnitRead>, folds: bool, alone: bool) -> usize {
+        let unit = self.work.len();
+        if let Work::Node(id) = work {
+            self.of_node.insert(id, unit);
+        }
+        for read in &reads {
+            if let Some(before) = self.maker(read.value) {
+                self.edges.push(Edge { before, after: unit, same_point: read.same_point });
+            }
+        }
+        self.work.push(work);
+        self.spaces.push(space);
+        self.reads.push(reads);
+        self.folds.push(folds);
+        self.alone.push(alone);
+        unit
+    }
+
+    /// The unit that computes a value; none for an argument.
+    pub fn maker(&self, value: ValueId) -> Option<usize> {
+        self.of_node.get(&value.node).copied()
+    }
+
+    /// Decides for every result how it gets to its place: stored by its unit, or copied. A value that overwrites an
+    /// argument is stored in place if that can wait for every reader of the old one.
+    pub fn add_updates(&mut self, function: &Function, analysis: &Analysis) {
+        let arguments: BTreeMap<u32, ValueId> = function
+            .graph
+            .nodes()
+            .filter_map(|(id, n)| match &n.op {
+                crate::ir::ops::Op::Argument(a) => Some((a.index, ValueId { node: id, output: 0 })),
+                _ => None,
+            })
+            .collect();
+        for number in 0..function.results.len() {
+            let result = &function.results[number];
+            let old = match result.role {
+                ResultRole::Update(index) => arguments.get(&index).copied(),
+                _ => None,
+            };
+            if old == Some(result.value) {
+                self.direct[number] = false;
+                continue;
+            }
+            let before = &function.results[..number];
+            let again = (0..number).any(|n| before[n].value == result.value && self.direct[n]);
+            // An opaque op stores each value once.
+            let maker = self.maker(result.value).filter(|unit| !(again && self.alone[*unit]));
+            match maker.and_then(|unit| self.waiting(unit, old)) {
+                Some(edges) => self.edges.extend(edges),
+                None => self.add_copy(analysis, result.value, number, old),
+            }
+        }
+        self.edges.sort();
+        self.edges.dedup();
+    }
+
+    fn add_copy(&mut self, analysis: &Analysis, value: ValueId, number: usize, old: Option<ValueId>) {
+        self.direct[number] = false;
+        let space = view::squeezed(analysis.sizes_of(value));
+        let work = Work::Copy { value, result: number as u32 };
+        let unit = self.push(work, space, vec![UnitRead { value, same_point: false }], false, true);
+        for reader in self.readers(old) {
+            if reader.0 != unit {
+                self.edges.push(Edge { before: reader.0, after: unit, same_point: false });
+            }
+        }
+    }
+
+    fn readers(&self, value: Option<ValueId>) -> Vec<(usize, bool)> {
+        let Some(value) = value else { return Vec::new() };
+        let of = |unit: usize| self.reads[unit].iter().filter(|r| r.value == value);
+        (0..self.work.len()).filter(|u| of(*u).next().is_some()).map(|u| (u, of(u).all(|r| r.same_point))).collect()
+    }
+
+    /// The edges that make `unit` wait for every reader of `old`; `None` if one of them needs what `unit` makes.
+    fn waiting(&self, unit: usize, old: Option<ValueId>) -> Option<Vec<Edge>> {
+        let readers = self.readers(old);
+        let after = if readers.is_empty() { Vec::new() } else { self.reachable(unit) };
+        let mut edges = Vec::new();
+        for (reader, same_point) in readers {
+            if reader == unit {
+                same_point.then_some(())?;
+            } else if after[reader] {
+                return None;
+            } else {
+                edges.push(Edge { before: reader, after: unit, same_point });
+            }
+        }
+        Some(edges)
+    }
+
+    fn reachable(&self, from: usize) -> Vec<bool> {
+        let mut seen = vec![false; self.work.len()];
+        let mut stack = vec![from];
+        let mut successors: Vec<Vec<usize>> = vec![Vec::new(); self.work.len()];
+        self.edges.iter().for_each(|e| successors[e.before].push(e.after));
+        while let Some(unit) = stack.pop() {
+            for next in &successors[unit] {
+                if !std::mem::replace(&mut seen[*next], true) {
+                    stack.push(*next);
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// What a unit reads itself and through the nodes inside it.
+fn unit_reads(analysis: &Analysis, inlined: &Inlined, node: NodeId, same: bool) -> Vec<UnitRead> {
+    let sizes = &analysis.sizes[node.0 as usize][0];
+    let pointwise =
+        !matches!(analysis.class(node), Class::Reduce { .. } | Class::Contract { .. } | Class::Opaque | Class::Source);
+    let index: Vec<Affine> = (0..sizes.len()).map(|a| Affine::scaled(LoopVar(a as u32), 1)).collect();
+    let squeezed_index: Vec<Affine> =
+        index.iter().zip(sizes).map(|(i, s)| if *s == 1 { Affine::default() } else { i.clone() }).collect();
+    let own = view::linear(sizes, &squeezed_index);
+    let mut reads = Vec::new();
+    for read in &inlined.reads[node.0 as usize] {
+        let shape = view::squeezed(analysis.sizes_of(read.value)) == view::squeezed(sizes);
+        let address = read.address.as_ref().map(|a| without_units(a, sizes));
+        let same_point = same && pointwise && shape && address.as_ref() == Some(&own);
+        if inlined.inside[read.value.node.0 as usize] {
+            reads.extend(unit_reads(analysis, inlined, read.value.node, same_point));
+        } else {
+            reads.push(UnitRead { value: read.value, same_point });
+        }
+    }
+    reads
+}
+
+/// An address without the variables of axes of size 1, which are always 0.
+fn without_units(address: &Affine, sizes: &[usize]) -> Affine {
+    let counts = |var: &LoopVar| sizes.get(var.0 as usize).is_some_and(|s| *s != 1);
+    Affine { constant: address.constant, terms: address.terms.iter().copied().filter(|(v, _)| counts(v)).collect() }
+}

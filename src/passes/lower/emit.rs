@@ -1,0 +1,170 @@
+//! Writes the scalar code of graph values: every op's `lower` at an affine index, with loads where a value is in memory.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::view;
+use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::loops::build::BlockBuilder;
+use crate::ir::loops::{Affine, Buffer, BufferId, BufferUse, Value};
+use crate::ir::ops::{LowerContext, LowerOperands};
+use crate::passes::fuse::classify::input_types;
+use crate::passes::fuse::{Analysis, Class, Destination, Group};
+
+/// What all kernels of a program share while they are written.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub function: &'a Function,
+    pub analysis: &'a Analysis,
+    /// The program's buffers so far.
+    pub buffers: Vec<Buffer>,
+    /// The buffer in which a value stands once it is computed.
+    pub homes: HashMap<ValueId, u32>,
+    /// The buffer of each result; for an update, of its argument.
+    pub results: Vec<u32>,
+}
+
+impl Context<'_> {
+    /// The program buffer of one of a group's stores.
+    pub fn target(&self, value: ValueId, destination: Destination) -> u32 {
+        match destination {
+            Destination::Temporary => self.homes[&value],
+            Destination::Result(number) => self.results[number as usize],
+        }
+    }
+}
+
+/// Writes the elements of one kernel.
+///
+/// Values are remembered by index within a scope, so that nothing is computed twice at one point.
+pub struct Emitter<'a> {
+    pub cx: &'a Context<'a>,
+    /// The nodes this kernel computes; everything else that is work of its own is loaded.
+    computed: BTreeSet<NodeId>,
+    /// The program buffer of each buffer parameter.
+    pub parameters: Vec<u32>,
+    known: HashMap<(ValueId, Vec<Affine>), Value>,
+    root: Option<(NodeId, Value)>,
+}
+
+impl<'a> Emitter<'a> {
+    /// For a kernel that computes what `group` does.
+    pub fn new(cx: &'a Context<'a>, group: &Group) -> Self {
+        let computed = group.members.iter().chain(&group.inlined).copied().collect();
+        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), root: None }
+    }
+
+    /// The kernel's parameter for a program buffer; its use is found when the kernel is complete.
+    pub fn buffer(&mut self, b: &mut BlockBuilder<'_>, program_buffer: u32) -> BufferId {
+        if let Some(at) = self.parameters.iter().position(|p| *p == program_buffer) {
+            return BufferId(at as u32);
+        }
+        self.parameters.push(program_buffer);
+        let buffer = &self.cx.buffers[program_buffer as usize];
+        b.buffer(buffer.name.clone(), buffer.dtype, buffer.elements, BufferUse::Read)
+    }
+
+    /// Runs `write` with nothing remembered and forgets what it computed, as fits the edge of a block.
+    pub fn scope<R>(&mut self, root: Option<(NodeId, Value)>, write: impl FnOnce(&mut Self) -> R) -> R {
+        let (known, outer) = (std::mem::take(&mut self.known), std::mem::replace(&mut self.root, root));
+        let result = write(self);
+        (self.known, self.root) = (known, outer);
+        result
+    }
+
+    /// The element of `value` at `index`.
+    pub fn element(&mut self, b: &mut BlockBuilder<'_>, value: ValueId, index: &[Affine]) -> Value {
+        if let Some((node, root)) = self.root
+            && node == value.node
+        {
+            return root;
+        }
+        let key = (value, index.to_vec());
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let result = self.compute(b, value, index);
+        self.known.insert(key, result);
+        result
+    }
+
+    fn compute(&mut self, b: &mut BlockBuilder<'_>, value: ValueId, index: &[Affine]) -> Value {
+        let analysis = self.cx.analysis;
+        let here = self.computed.contains(&value.node);
+        if !here && let Some((buffer, address)) = self.place(value, index) {
+            let parameter = self.buffer(b, buffer);
+            return b.load(parameter, address);
+        }
+        let node = self.cx.function.graph.node(value.node);
+        match analysis.class(value.node) {
+            Class::View(map) => self.element(b, node.inputs[0], &view::apply(map, index)),
+            Class::Reshape => self.reshaped(b, value, index),
+            Class::Pointwise { maps, .. } => {
+                let operands: Vec<Value> = node
+                    .inputs
+                    .iter()
+                    .zip(maps)
+                    .map(|(input, map)| self.element(b, *input, &view::apply(map, index)))
+                    .collect();
+                let results = self.apply(b, value.node, &operands, index);
+                results[value.output as usize]
+            }
+            _ => unreachable!("a fold is the root of its kernel or in memory"),
+        }
+    }
+
+    /// A reshape that this kernel carries out itself.
+    fn reshaped(&mut self, b: &mut BlockBuilder<'_>, value: ValueId, index: &[Affine]) -> Value {
+        let (analysis, function) = (self.cx.analysis, self.cx.function);
+        let operand = function.graph.node(value.node).inputs[0];
+        if let Some(inner) = view::reshape_index(analysis.sizes_of(operand), analysis.sizes_of(value), index) {
+            return self.element(b, operand, &inner);
+        }
+        let reached = analysis.base(function, operand);
+        let reached = reached.and_then(|(base, v)| Some((base, v.reshape(analysis.sizes_of(value))?)));
+        let (base, view) = reached.expect("fusion keeps in memory what a reshape cannot be computed through");
+        let parameter = self.buffer(b, self.cx.homes[&base]);
+        b.load(parameter, view.address(index))
+    }
+
+    /// Where the element stands, if it is in memory.
+    fn place(&self, value: ValueId, index: &[Affine]) -> Option<(u32, Affine)> {
+        let (base, view) = self.cx.analysis.base(self.cx.function, value)?;
+        if self.computed.contains(&base.node) {
+            return None;
+        }
+        let home = self.cx.homes.get(&base)?;
+        Some((*home, view.address(index)))
+    }
+
+    /// The scalar code of one node for given operand elements.
+    pub fn apply(
+        &mut self,
+        b: &mut BlockBuilder<'_>,
+        node: NodeId,
+        operands: &[Value],
+        index: &[Affine],
+    ) -> Vec<Value> {
+        let node = self.cx.function.graph.node(node);
+        let inputs = input_types(self.cx.function, &node.inputs);
+        let mut index_of = |b: &mut BlockBuilder<'_>, axis: usize| b.index(index[axis].clone());
+        let operands = LowerOperands::Elements { values: operands, index: &mut index_of };
+        node.op.lower(&mut LowerContext { block: b, inputs: &inputs, outputs: &node.outputs, operands })
+    }
+
+    /// Computes and stores everything that `group` stores, at one point of its space.
+    ///
+    /// All values are computed before the first is stored, so updates in place read the old values.
+    pub fn stores(&mut self, b: &mut BlockBuilder<'_>, group: &Group, point: &[Affine]) {
+        let analysis = self.cx.analysis;
+        let place = |v: ValueId| view::unsqueeze(analysis.sizes_of(v), point);
+        for member in &group.members {
+            let value = ValueId { node: *member, output: 0 };
+            self.element(b, value, &place(value));
+        }
+        let values: Vec<Value> = group.stores.iter().map(|s| self.element(b, s.value, &place(s.value))).collect();
+        for (store, value) in group.stores.iter().zip(values) {
+            let buffer = self.buffer(b, self.cx.target(store.value, store.destination));
+            b.store(buffer, view::linear(&group.space, point), value);
+        }
+    }
+}
