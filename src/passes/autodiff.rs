@@ -1,1 +1,196 @@
-//! Expands grad ops by the vector-Jacobian products of the ops.
+//! Expands `grad` nodes by the VJPs of the ops, inner gradients first.
+//!
+//! The new graph is built in order. Where a `grad` stands, what its scalar depends on is already there, without
+//! `grad`s of its own; so an ordinary reverse sweep over the new graph appends the gradient, and an outer `grad`
+//! later sees plain ops. Only nodes between the wanted values and the scalar are visited. All `grad`s
+//! of one scalar whose wanted values are there by then share one sweep.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{GraphPass, PassError};
+use crate::ir::builder::GraphBuilder;
+use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::ops::{Op, VjpContext};
+use crate::ir::rewrite::Rewriter;
+use crate::ir::scalar::ScalarFunction;
+
+/// The pass.
+pub const PASS: GraphPass = GraphPass { name: "autodiff", doc: "expands gradients by the derivatives of the ops", run };
+
+fn run(function: &Function) -> Result<Function, PassError> {
+    let mut rewriter = Rewriter::new(function.graph.len());
+    // The gradients known so far, by scalar and wanted value of the old graph.
+    let mut known: HashMap<(ValueId, ValueId), ValueId> = HashMap::new();
+    for (id, node) in function.graph.nodes() {
+        let (Op::Grad(_), [y, xs @ ..]) = (&node.op, node.inputs.as_slice()) else {
+            rewriter.copy(id, node);
+            continue;
+        };
+        if xs.iter().any(|x| !known.contains_key(&(*y, *x))) {
+            let wanted = wanted_of(function, id, *y);
+            let new: Vec<ValueId> = wanted.iter().map(|x| rewriter.value(*x)).collect();
+            let scalar = rewriter.value(*y);
+            let gradients = sweep(&mut rewriter.builder, scalar, &new)?;
+            known.extend(wanted.iter().zip(gradients).map(|(x, g)| ((*y, *x), g)));
+        }
+        rewriter.set(id, xs.iter().map(|x| known[&(*y, *x)]).collect());
+    }
+    Ok(rewriter.finish(function))
+}
+
+/// What this and later `grad`s differentiate `y` by, as far as it stands before node `id`; each value once.
+fn wanted_of(function: &Function, id: NodeId, y: ValueId) -> Vec<ValueId> {
+    let mut wanted = Vec::new();
+    for (_, node) in function.graph.nodes().skip(id.0 as usize) {
+        if let (Op::Grad(_), [scalar, xs @ ..]) = (&node.op, node.inputs.as_slice())
+            && *scalar == y
+        {
+            wanted.extend(xs.iter().copied().filter(|x| x.node < id));
+        }
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Appends the gradients of the scalar `y` by each of `xs`.
+fn sweep(builder: &mut GraphBuilder, y: ValueId, xs: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+    let active = active_values(builder, y, xs);
+    let mut gradients: HashMap<ValueId, ValueId> = HashMap::new();
+    builder.set_scope(Arc::clone(&builder.graph().node(y.node).scope));
+    let one = builder.constant_like(1.0, y);
+    gradients.insert(y, one);
+    for number in (0..=y.node.0).rev() {
+        visit(builder, NodeId(number), &active, &mut gradients)?;
+    }
+    let zero = |builder: &mut GraphBuilder, x: ValueId| builder.constant_like(0.0, x);
+    Ok(xs.iter().map(|x| gradients.get(x).copied().unwrap_or_else(|| zero(builder, *x))).collect())
+}
+
+/// For each node up to that of `y` whether a float output of it is one of `xs` or depends on one.
+fn active_values(builder: &GraphBuilder, y: ValueId, xs: &[ValueId]) -> Vec<bool> {
+    let wanted: HashSet<NodeId> = xs.iter().map(|x| x.node).collect();
+    let mut active: Vec<bool> = Vec::with_capacity(y.node.0 as usize + 1);
+    for (id, node) in builder.graph().nodes().take(y.node.0 as usize + 1) {
+        let depends = node.inputs.iter().any(|v| active[v.node.0 as usize]);
+        let is_float = node.outputs.iter().any(|ty| ty.dtype.is_float());
+        active.push(is_float && (depends || wanted.contains(&id)));
+    }
+    active
+}
+
+/// Hands the gradients of a node's outputs on to its operands.
+fn visit(
+    builder: &mut GraphBuilder,
+    id: NodeId,
+    active: &[bool],
+    gradients: &mut HashMap<ValueId, ValueId>,
+) -> Result<(), PassError> {
+    let node = builder.graph().node(id);
+    let outputs: Vec<ValueId> = (0..node.outputs.len() as u32).map(|output| ValueId { node: id, output }).collect();
+    let incoming: Vec<Option<ValueId>> = outputs.iter().map(|v| gradients.get(v).copied()).collect();
+    let wanted: Vec<bool> = node.inputs.iter().map(|v| active[v.node.0 as usize]).collect();
+    if incoming.iter().all(Option::is_none) || !wanted.contains(&true) {
+        return Ok(());
+    }
+    let (op, inputs, scope) = (node.op.clone(), node.inputs.clone(), Arc::clone(&node.scope));
+    builder.set_scope(Arc::clone(&scope));
+    let mut cx = VjpContext { builder, inputs: &inputs, outputs: &outputs, gradients: &incoming, wanted: &wanted };
+    let contributions = op
+        .vjp(&mut cx)
+        .map_err(|e| PassError { message: format!("no gradient flows through `{}`: {e}", op.doc().name), scope })?;
+    for (i, contribution) in contributions.into_iter().enumerate() {
+        if let (true, Some(part)) = (wanted[i], contribution) {
+            let sum = match gradients.get(&inputs[i]) {
+                Some(before) => builder.apply(ScalarFunction::Add, &[*before, part]),
+                None => part,
+            };
+            gradients.insert(inputs[i], sum);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::graph::Function;
+    use crate::ir::tensor::Tensor;
+    use crate::ir::types::{DType, TensorType};
+    use crate::ir::{interpret, text, verify};
+
+    fn expand(source: &str) -> Function {
+        let after = (super::PASS.run)(&text::parse(source).unwrap()).unwrap();
+        verify::function(&after).unwrap();
+        after
+    }
+
+    fn scalars(function: &Function, arguments: &[f64]) -> Vec<f64> {
+        let ty = || TensorType::scalar(DType::F32);
+        let arguments: Vec<Tensor> = arguments.iter().map(|v| Tensor::new(ty(), vec![*v])).collect();
+        interpret::run(function, &arguments).unwrap().iter().map(|t| t.data[0]).collect()
+    }
+
+    #[test]
+    fn gradients_of_gradients() {
+        // y = x^3: y' = 3 x^2, y'' = 6 x, y''' = 6
+        let function = expand(
+            "function f
+               argument x: input f32[]
+               %0 = argument() index=0 dtype=f32 shape=[] : f32[]
+               %1 = map(%0, %0) function=mul : f32[]
+               %2 = map(%1, %0) function=mul : f32[]
+               %3 = grad(%2, %0) : f32[]
+               %4 = grad(%3, %0) : f32[]
+               %5 = grad(%4, %0) : f32[]
+               result a: output = %3
+               result b: output = %4
+               result c: output = %5",
+        );
+        assert_eq!(scalars(&function, &[2.0]), [12.0, 12.0, 6.0]);
+    }
+
+    #[test]
+    fn only_the_paths_asked_for() {
+        // z = stop(x) * x + y: by x it is x, by a value that z does not need 0, by the inner value x * x only what flows through it
+        let function = expand(
+            "function f
+               argument x: input f32[]
+               argument y: input f32[]
+               %0 = argument() index=0 dtype=f32 shape=[] : f32[]
+               %1 = argument() index=1 dtype=f32 shape=[] : f32[]
+               %2 = stop_gradient(%0) : f32[]
+               %3 = map(%2, %0) function=mul : f32[]
+               %4 = map(%3, %0) function=add : f32[]
+               %5, %6, %7 = grad(%4, %0, %1, %3) : f32[], f32[], f32[]
+               %8 = map(%1) function=exp : f32[]
+               %9 = grad(%4, %8) : f32[]
+               result a: output = %5
+               result b: output = %6
+               result c: output = %7
+               result d: output = %9",
+        );
+        assert_eq!(scalars(&function, &[3.0, 5.0]), [4.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn gradients_of_one_scalar_share_a_sweep() {
+        let source = |grads: &str| {
+            format!(
+                "function f
+                   argument x: input f32[]
+                   argument y: input f32[]
+                   %0 = argument() index=0 dtype=f32 shape=[] : f32[]
+                   %1 = argument() index=1 dtype=f32 shape=[] : f32[]
+                   %2 = map(%0, %1) function=mul : f32[]
+                   %3 = map(%2) function=tanh : f32[]
+                   {grads}
+                   result a: output = %4
+                   result b: output = %5"
+            )
+        };
+        let together = expand(&source("%4, %5 = grad(%3, %0, %1) : f32[], f32[]"));
+        let apart = expand(&source("%4 = grad(%3, %0) : f32[]\n %5 = grad(%3, %1) : f32[]"));
+        assert_eq!(together.to_string(), apart.to_string());
+    }
+}

@@ -1,4 +1,12 @@
 //! Passes: one file each, listed here.
+//!
+//! A pass on the tensor graph is a [`GraphPass`], a value with a name; the driver runs [`GRAPH_PASSES`] in order, verifies
+//! the function after each, and takes the names for `--dump-after` and `--stop-after`. Every pass builds a new
+//! function and leaves the old one alone. `fuse` and what follows turn graphs into loops and have entry points of their own.
+
+use std::sync::Arc;
+
+use crate::ir::graph::Function;
 
 pub mod autodiff;
 pub mod cse;
@@ -9,3 +17,26 @@ pub mod lower;
 pub mod plan_memory;
 pub mod simplify;
 pub mod tile;
+
+/// Why a pass cannot do what the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PassError {
+    /// One sentence without a full stop.
+    pub message: String,
+    /// The layer path of the node concerned, empty at the top of the model.
+    pub scope: Arc<str>,
+}
+
+/// A pass on a function over a tensor graph of concrete types.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphPass {
+    /// What `--dump-after` calls it.
+    pub name: &'static str,
+    /// One line.
+    pub doc: &'static str,
+    pub run: fn(&Function) -> Result<Function, PassError>,
+}
+
+/// The passes on the tensor graph, in the order in which they run.
+pub const GRAPH_PASSES: &[GraphPass] = &[autodiff::PASS, simplify::PASS, cse::PASS, dce::PASS];
