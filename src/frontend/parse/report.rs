@@ -315,7 +315,9 @@ fn habit(found: &Found<'_>) -> Option<String> {
         }
         (Lexeme::Symbol(":="), _) => "a binding is written `name = value`",
         (Lexeme::Symbol("=>"), _) => "a function is written `|x| x + 1`",
-        (Lexeme::Symbol("<-"), _) => "`<-` gives a new value to one name, at the start of a statement",
+        (Lexeme::Symbol("<-"), _) => {
+            "`<-` gives a new value to a state; a comparison with a negative number is written `a < -1`"
+        }
         (Lexeme::Symbol("="), Lexeme::Close(_)) => "names stand on the left of `=` without brackets: `a, b = f(x)`",
         (Lexeme::Symbol("="), _) => "equality is written `==`",
         (Lexeme::Symbol("."), _) => "a number begins with a digit: `0.5`",

@@ -1,0 +1,164 @@
+//! Texts that break parsers: each must give a diagnostic, quickly, on the stack that a test thread has.
+
+use std::time::{Duration, Instant};
+
+use nnc::diag::FileId;
+use nnc::frontend::parse::{MAX_SOURCE, decode, parse};
+use nnc::frontend::print::print;
+
+/// Parses on a thread with the stack of a thread of the host program, and gives the messages.
+fn messages(source: String) -> Vec<String> {
+    let work = move || {
+        let start = Instant::now();
+        let (file, diagnostics) = parse(&source, FileId(0));
+        print(&file);
+        let taken = start.elapsed();
+        assert!(taken < Duration::from_secs(10), "took {taken:?} for {}", &source[..40.min(source.len())]);
+        diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
+    };
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(work).expect("a thread can be started");
+    thread.join().expect("the parser does not panic")
+}
+
+/// The text as a model's body.
+fn in_model(body: &str) -> String {
+    format!("model M {{\n    y = {body}\n}}\n")
+}
+
+#[track_caller]
+fn refused(source: String, message: &str) {
+    let found = messages(source);
+    assert!(found.iter().any(|text| text.contains(message)), "{found:?}");
+}
+
+#[track_caller]
+fn accepted(source: String) {
+    assert_eq!(messages(source), Vec::<String>::new());
+}
+
+const MANY: usize = 5_000;
+
+#[test]
+fn brackets_inside_brackets() {
+    for (open, close) in
+        [("(", ")"), ("[", "]"), ("f(", ")"), ("x[", "]"), ("if a { ", " } else { 1 }"), ("|x| { ", " }")]
+    {
+        let nested = |count: usize| in_model(&format!("{}x{}", open.repeat(count), close.repeat(count)));
+        accepted(nested(50));
+        refused(nested(MANY), "nested more than");
+    }
+    refused(format!("model M {{ x = {}", "(".repeat(100_000)), "nested more than");
+    refused(in_model(&"{".repeat(MANY)), "nested more than");
+    refused(in_model(&"([{".repeat(MANY)), "nested more than");
+}
+
+#[test]
+fn chains_without_brackets() {
+    for link in ["- ", "not ", "if ", "|x| ", "|x = ", "|x, y| ", "a ^ ", "1 + if a { 1 } else { ", "1 + |x| "] {
+        let found = messages(in_model(&format!("{}a", link.repeat(MANY))));
+        assert!(!found.is_empty(), "{link}");
+    }
+    for link in [" + a", " |> f", "(a)", "[0]", ".f", " and a", " or not a", " @ a", " .. a", " == -a"] {
+        accepted(in_model(&format!("a{}", link.repeat(50))));
+        refused(in_model(&format!("a{}", link.repeat(MANY))), "levels deep");
+    }
+    let chain = "if a { 1 } else ".repeat(MANY);
+    refused(in_model(&format!("{chain} {{ 2 }}")), "levels deep");
+    refused(format!("fn f(a) {{\n{chain} {{ 2 }}\n}}"), "levels deep");
+}
+
+#[test]
+fn deep_trees_of_moderate_parts() {
+    let inner = format!("a{}", " + a".repeat(100));
+    let nested = |levels: usize| in_model(&(0..levels).fold("a".to_owned(), |text, _| format!("({text}) + {inner}")));
+    accepted(nested(2));
+    refused(nested(20), "levels deep");
+}
+
+#[test]
+fn brackets_that_do_not_match() {
+    for text in
+        ["(", ")", "[", "]", "{", "}", "([)]", "{(}", ")))", "(((", "{[}]", "|", "||", "\"", "\"\\", "(\"", "} {"]
+    {
+        for repeat in [1, 2, 3, 1000] {
+            let text = text.repeat(repeat);
+            assert!(!messages(text.clone()).is_empty(), "{text}");
+            // An even number of quotes makes strings.
+            assert!(!messages(in_model(&text)).is_empty() || text.starts_with("\"\""), "{text}");
+            messages(format!("{}model N {{ x = 1 }}", in_model(&text)));
+        }
+    }
+}
+
+#[test]
+fn large_texts() {
+    refused("model M {}\n".repeat(1_000_000), "larger than");
+    refused("(".repeat(10 << 20), "larger than");
+    let fill = |unit: &str| unit.repeat((MAX_SOURCE - 100) / unit.len());
+    accepted(fill("const a = 1\n"));
+    accepted(fill("\n"));
+    accepted(fill(" "));
+    accepted(fill("// a // b // c\n"));
+    accepted(format!("const a = [{}]", fill("1,")));
+    accepted(format!("const a = \"{}\"", fill("x")));
+    accepted(format!("model M {{{}}}", fill("a = b;")));
+    accepted(format!("const a = [{}]", fill("a//b, ")));
+    for unit in [
+        "a // b ",
+        "a ",
+        "\"",
+        "1.",
+        "..",
+        "é",
+        "\0",
+        "|",
+        "\\",
+        "///\n",
+        "if",
+        "}",
+        "} {\n",
+        "x = (\n",
+        "y = 1 1\n",
+        "{}",
+    ] {
+        messages(fill(unit));
+        messages(format!("model M {{\n{}\n}}", unit.repeat(10_000)));
+        messages(format!("const a = [{}]", unit.repeat(10_000)));
+    }
+}
+
+#[test]
+fn numbers_out_of_range() {
+    refused("const a = 9223372036854775808".into(), "does not fit");
+    refused("const a = 0x10000000000000000".into(), "does not fit");
+    refused(format!("const a = {}", "9".repeat(100_000)), "does not fit");
+    refused("const a = 1e999".into(), "too large");
+    refused(format!("const a = 1e{}", "9".repeat(1000)), "too large");
+    refused("const a = 12abc".into(), "`12abc` is not a number");
+    refused("const a = 0x".into(), "`0x` is not a number");
+    accepted("const a = 9223372036854775807".into());
+    accepted(format!("const a = 0.{}", "1".repeat(100_000)));
+    accepted("const a = 1e-999".into());
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    assert_eq!(decode("é = 1".as_bytes()).expect("it is UTF-8"), "é = 1");
+    let message = |bytes: &[u8]| decode(bytes).expect_err("it is not UTF-8").message;
+    assert_eq!(message(b"ab\n\xC3\xA9x\xFFy"), "the file is not UTF-8 text: byte 0xFF at 2:3");
+    assert_eq!(message(b"\xC3"), "the file is not UTF-8 text: byte 0xC3 at 1:1");
+    assert!(message(&[0xFF; 100_000]).ends_with("1:1"));
+}
+
+/// Every prefix and every text with one piece missing of a file that uses the whole language.
+#[test]
+fn pieces_of_a_good_file() {
+    let source = include_str!("parse/language.nn");
+    let places: Vec<usize> = (0..source.len()).filter(|at| source.is_char_boundary(*at)).collect();
+    for at in places.iter().step_by(13) {
+        parse(&source[..*at], FileId(0));
+        parse(&source[*at..], FileId(0));
+        let end = source.ceil_char_boundary((at + 7).min(source.len()));
+        parse(&format!("{}{}", &source[..*at], &source[end..]), FileId(0));
+    }
+}
