@@ -1,1 +1,197 @@
-//! Entry points: from a checked model to the functions init, infer, eval and train_step.
+//! Cuts the entry points out of an elaborated graph: each gets the nodes and arguments that its results depend on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::elaborate::{Elaboration, Member};
+use super::model::{CheckedModel, Entries, LayerRecord, Minimize, ParameterInfo};
+use crate::ir::builder::GraphBuilder;
+use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, Role, ValueId};
+use crate::ir::ops::Op;
+use crate::ir::types::DType;
+
+/// The entry points of a model elaborated without and with training.
+pub(super) fn build(name: &str, plain: Elaboration, training: Elaboration) -> CheckedModel {
+    let order = file_order(&plain.members);
+    let training_order = file_order(&training.members);
+    let parameters: Vec<ParameterInfo> = order.iter().map(|i| parameter_info(&plain.members[*i])).collect();
+    let layers = layer_records(&plain, &parameters);
+    let place: HashMap<&str, usize> = parameters.iter().enumerate().map(|(i, p)| (p.path.as_str(), i)).collect();
+    let recipe = training.recipe.clone().map(|mut recipe| {
+        for minimize in &mut recipe.minimize {
+            renumber(minimize, &training.members, &place);
+        }
+        recipe
+    });
+    let minimizes = recipe.as_ref().is_some_and(|r| !r.minimize.is_empty());
+    let entries = Entries {
+        init: init(&training, &training_order),
+        infer: select(&plain, "infer", &[ResultRole::Output]),
+        eval: select(&plain, "eval", &[ResultRole::Loss, ResultRole::Metric]),
+        train_step: minimizes.then(|| train_step(&training, &training_order)),
+    };
+    CheckedModel {
+        name: name.to_owned(),
+        fields: plain.fields,
+        parameters,
+        layers,
+        entries,
+        recipe,
+        data: plain.data,
+        warnings: plain.diagnostics,
+    }
+}
+
+/// Members in the order of the weight file: size of the dtype descending, then path.
+fn file_order(members: &[Member]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|i| file_key(members[*i].ty.dtype, &members[*i].path));
+    order
+}
+
+fn file_key(dtype: DType, path: &str) -> (std::cmp::Reverse<usize>, String) {
+    (std::cmp::Reverse(dtype.bytes()), path.to_owned())
+}
+
+fn parameter_info(member: &Member) -> ParameterInfo {
+    ParameterInfo {
+        path: member.path.clone(),
+        ty: member.ty.clone(),
+        trainable: member.is_parameter,
+        is_parameter: member.is_parameter,
+        span: member.span,
+    }
+}
+
+fn layer_records(plain: &Elaboration, parameters: &[ParameterInfo]) -> Vec<LayerRecord> {
+    let record = |r: &super::elaborate::Record| {
+        let own = |p: &str| p == r.path || p.strip_prefix(&r.path).is_some_and(|rest| rest.starts_with('.'));
+        let parameters = parameters.iter().enumerate().filter(|(_, p)| own(&p.path)).map(|(i, _)| i).collect();
+        LayerRecord { path: r.path.clone(), layer: r.layer.clone(), output: r.output.clone(), parameters }
+    };
+    plain.records.iter().map(record).collect()
+}
+
+fn renumber(minimize: &mut Minimize, members: &[Member], place: &HashMap<&str, usize>) {
+    minimize.parameters =
+        minimize.parameters.iter().filter_map(|i| place.get(members[*i].path.as_str()).copied()).collect();
+    minimize.parameters.sort_unstable();
+}
+
+/// A result still in the elaborated graph; an update names the argument by its value.
+struct Wanted {
+    name: String,
+    role: ResultRole,
+    value: ValueId,
+    updates: Option<ValueId>,
+}
+
+fn select(elaboration: &Elaboration, name: &str, roles: &[ResultRole]) -> Option<Function> {
+    let wanted = results(elaboration, roles);
+    if wanted.is_empty() { None } else { Some(cut(elaboration, name, wanted)) }
+}
+
+/// Results with one of the roles: losses before metrics, else in the order of the file.
+fn results(elaboration: &Elaboration, roles: &[ResultRole]) -> Vec<Wanted> {
+    let of_role = |role: &ResultRole| {
+        let role = *role;
+        elaboration.results.iter().filter(move |r| r.role == role).map(move |r| Wanted {
+            name: r.name.clone(),
+            role,
+            value: r.value,
+            updates: None,
+        })
+    };
+    roles.iter().flat_map(of_role).collect()
+}
+
+fn init(elaboration: &Elaboration, order: &[usize]) -> Function {
+    let members = order.iter().map(|i| &elaboration.members[*i]).chain(&elaboration.optimizer_states);
+    let wanted = members.filter_map(|m| {
+        let value = m.initial?;
+        Some(Wanted { name: m.path.clone(), role: ResultRole::Initial, value, updates: None })
+    });
+    cut(elaboration, "init", wanted.collect())
+}
+
+fn train_step(elaboration: &Elaboration, order: &[usize]) -> Function {
+    let mut wanted = results(elaboration, &[ResultRole::Loss, ResultRole::Metric]);
+    let members = order.iter().map(|i| &elaboration.members[*i]).chain(&elaboration.optimizer_states);
+    let changed = members.filter(|m| m.current != m.argument);
+    wanted.extend(changed.map(|m| Wanted {
+        name: m.path.clone(),
+        role: ResultRole::Update(0),
+        value: m.current,
+        updates: Some(m.argument),
+    }));
+    cut(elaboration, "train_step", wanted)
+}
+
+/// The function of the wanted results: only the nodes and arguments that they need, arguments in their documented order.
+fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
+    let graph = elaboration.builder.graph();
+    let mut needed: HashSet<NodeId> = HashSet::new();
+    let mut waiting: Vec<NodeId> = wanted.iter().flat_map(|w| [Some(w.value), w.updates]).flatten().map(|v| v.node).collect();
+    while let Some(id) = waiting.pop() {
+        if needed.insert(id) {
+            waiting.extend(graph.node(id).inputs.iter().map(|v| v.node));
+        }
+    }
+    let argument_of = |id: NodeId| match &graph.node(id).op {
+        Op::Argument(argument) => Some(argument.index),
+        _ => None,
+    };
+    let mut used: Vec<u32> = needed.iter().filter_map(|id| argument_of(*id)).collect();
+    used.sort_by_key(|i| argument_key(elaboration, *i));
+    let position: HashMap<u32, u32> = used.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
+    let arguments: Vec<Argument> = used.iter().map(|i| elaboration.arguments[*i as usize].clone()).collect();
+
+    let mut builder = GraphBuilder::new();
+    let mut moved: HashMap<ValueId, ValueId> = HashMap::new();
+    for old in &used {
+        let value = elaboration.argument_value(*old);
+        moved.insert(value, builder.argument(position[old], elaboration.arguments[*old as usize].ty.clone()));
+    }
+    for (id, node) in graph.nodes() {
+        if !needed.contains(&id) || argument_of(id).is_some() {
+            continue;
+        }
+        builder.set_scope(Arc::clone(&node.scope));
+        let inputs: Vec<ValueId> = node.inputs.iter().map(|v| moved[v]).collect();
+        let outputs = builder.add(node.op.clone(), &inputs).expect("a node that was well typed is so again");
+        for (output, value) in outputs.into_iter().enumerate() {
+            moved.insert(ValueId { node: id, output: output as u32 }, value);
+        }
+    }
+    let results = wanted
+        .into_iter()
+        .map(|w| {
+            let role = match w.updates.and_then(|v| argument_of(v.node)) {
+                Some(index) => ResultRole::Update(position[&index]),
+                None => w.role,
+            };
+            FunctionResult { name: w.name, role, value: moved[&w.value] }
+        })
+        .collect();
+    Function { name: name.to_owned(), arguments, graph: builder.finish(), results }
+}
+
+/// Seed, step, epoch, inputs, targets, parameters, states, optimizer states; fields as declared, the others as in the weight file.
+fn argument_key(elaboration: &Elaboration, index: u32) -> (u8, std::cmp::Reverse<usize>, String, u32) {
+    let argument = &elaboration.arguments[index as usize];
+    let rank = match argument.role {
+        Role::Seed => 0,
+        Role::Step => 1,
+        Role::Epoch => 2,
+        Role::Input => 3,
+        Role::Target => 4,
+        Role::Parameter => 5,
+        Role::State => 6,
+        Role::OptimizerState => 7,
+    };
+    if rank < 5 {
+        return (rank, std::cmp::Reverse(0), String::new(), index);
+    }
+    let (bytes, path) = file_key(argument.ty.dtype, &argument.name);
+    (rank, bytes, path, index)
+}

@@ -1,8 +1,186 @@
 //! From source text to a checked model and its entry points as graphs.
+//!
+//! [`Project::parse`] reads the user's file and the library ([`library`]); [`check`] resolves names
+//! ([`resolve`]), runs the model ([`elaborate`]) and cuts its entry points ([`build`]) into a [`model::CheckedModel`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::diag::{Diagnostic, FileId, Severity, Sources, Span};
+use crate::ir::ops::{Primitive, primitives};
 
 pub mod ast;
 pub mod build;
 pub mod elaborate;
+pub mod library;
+pub mod model;
 pub mod parse;
 pub mod print;
 pub mod resolve;
+
+use ast::{Definition, Expression, Item, Name};
+use model::CheckedModel;
+
+/// The stack of the thread that elaborates: calls in a model nest as calls in the compiler do.
+const STACK: usize = 512 << 20;
+
+/// The user's file and the library, parsed.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The user's file is number 0, the library's follow.
+    pub sources: Sources,
+    user: Arc<ast::File>,
+    user_names: HashMap<Arc<str>, Global>,
+    library_names: Arc<HashMap<Arc<str>, Global>>,
+    primitives: Arc<Vec<Primitive>>,
+    primitive_numbers: HashMap<&'static str, usize>,
+}
+
+/// What a name at the top of a file means.
+#[derive(Clone, Debug)]
+pub(crate) enum Global {
+    Definition(Arc<Definition>),
+    Const(Name, Expression),
+}
+
+/// What the command line says about a model.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Which model, in a file with several.
+    pub model: Option<String>,
+    /// Model arguments as text, `--set NAME=VALUE`; the last of a name wins.
+    pub arguments: Vec<(String, String)>,
+    /// Replaces the optimizers' `lr`.
+    pub learning_rate: Option<f64>,
+    pub epochs: Option<u64>,
+    pub steps: Option<u64>,
+    pub batch: Option<u64>,
+    pub seed: Option<u64>,
+    pub shuffle: Option<bool>,
+    /// The number of training steps where the data is known: what schedules see as `steps` if the recipe says none.
+    pub total_steps: Option<u64>,
+}
+
+impl Project {
+    /// Parses the user's text, called `name` in messages, and checks every name in it.
+    pub fn parse(name: &str, text: &str) -> (Project, Vec<Diagnostic>) {
+        let mut sources = Sources::default();
+        let file = sources.add(name, text);
+        let (user, mut diagnostics) = parse::parse(text, file);
+        let library = library::library();
+        for source in library::FILES {
+            sources.add(format!("<std>/{}", source.0), source.1);
+        }
+        let primitives = Arc::new(primitives());
+        let primitive_numbers = primitives.iter().enumerate().map(|(i, p)| (p.name, i)).collect();
+        let mut project = Project {
+            sources,
+            user: Arc::new(user),
+            user_names: HashMap::new(),
+            library_names: library,
+            primitives,
+            primitive_numbers,
+        };
+        let (names, problems) = resolve::globals(&project.user.items);
+        project.user_names = names;
+        diagnostics.extend(problems);
+        diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
+        diagnostics.sort_by_key(|d| d.span().map(|s| (s.file, s.start)));
+        (project, diagnostics)
+    }
+
+    /// The items of the user's file.
+    pub fn items(&self) -> &[Item] {
+        &self.user.items
+    }
+
+    /// The models of the user's file.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        self.user.items.iter().filter_map(|item| match item {
+            Item::Model(definition) => Some(definition),
+            _ => None,
+        })
+    }
+
+    /// Whether a place is in the library.
+    pub fn is_library(&self, span: Span) -> bool {
+        span.file != FileId(0)
+    }
+
+    /// The global name and whether it is the library's; the library does not see the user's names.
+    pub(crate) fn global(&self, name: &str, in_library: bool) -> Option<(&Global, bool)> {
+        let user = if in_library { None } else { self.user_names.get(name) };
+        match user {
+            Some(global) => Some((global, false)),
+            None => self.library_names.get(name).map(|global| (global, true)),
+        }
+    }
+
+    /// The number of a primitive.
+    pub(crate) fn primitive(&self, name: &str) -> Option<usize> {
+        self.primitive_numbers.get(name).copied()
+    }
+
+    /// Every global name, for suggestions, in a stable order.
+    pub(crate) fn global_names(&self, in_library: bool) -> Vec<&str> {
+        let user = self.user_names.keys().map(|n| &**n).filter(|_| !in_library);
+        let library = self.library_names.keys().map(|n| &**n);
+        let primitives = self.primitives.iter().map(|p| p.name);
+        let builtins = elaborate::BUILTINS.iter().map(|b| b.0);
+        let mut all: Vec<&str> = user.chain(library).chain(primitives).chain(builtins).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// Elaborates a model of the project, checks all of it and makes its entry points.
+///
+/// # Errors
+/// Every independent mistake, in the order of the file.
+pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
+    let work = || check_here(project, settings);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("elaborate".into()).stack_size(STACK).spawn_scoped(scope, work);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Err(vec![Diagnostic::error_without_place(format!("no thread to check the model on: {error}"))]),
+        }
+    })
+}
+
+fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
+    let definition = choose(project, settings)?;
+    let plain = elaborate::elaborate(project, settings, definition, false);
+    if plain.failed() {
+        return Err(sorted(plain.diagnostics));
+    }
+    let training = elaborate::elaborate(project, settings, definition, true);
+    if training.failed() {
+        return Err(sorted(training.diagnostics));
+    }
+    Ok(build::build(&definition.name.text, plain, training))
+}
+
+/// The errors in the order of the file, then the warnings.
+fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|d| (d.severity == Severity::Warning, d.span().map(|s| (s.file, s.start))));
+    diagnostics
+}
+
+/// The model that is meant.
+fn choose<'a>(project: &'a Project, settings: &Settings) -> Result<&'a Arc<Definition>, Vec<Diagnostic>> {
+    let names: Vec<&str> = project.models().map(|m| &*m.name.text).collect();
+    let wrong = |message: String, help: String| Err(vec![Diagnostic::error_without_place(message).help(help)]);
+    match (&settings.model, project.models().next()) {
+        (_, None) => wrong("the file has no model".into(), "a model begins with `model Name { ... }`".into()),
+        (Some(name), _) => match project.models().find(|m| *m.name.text == **name) {
+            Some(model) => Ok(model),
+            None => wrong(format!("the file has no model `{name}`"), format!("it has {}", names.join(", "))),
+        },
+        (None, Some(only)) if names.len() == 1 => Ok(only),
+        (None, Some(_)) => {
+            wrong("the file has several models".into(), format!("choose one with `--model NAME`: {}", names.join(", ")))
+        }
+    }
+}

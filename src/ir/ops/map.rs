@@ -153,6 +153,7 @@ fn functions() -> Vec<Primitive> {
     visible! {
         Add Sub Mul Div Mod Pow Atan2 Equal NotEqual Less LessEqual Greater GreaterEqual And Or Not Select
         Neg Abs Sign Floor Ceil Round Sqrt Rsqrt Exp Log Log1p Expm1 Sin Cos Tan Atan Tanh Sigmoid Erf
+        ShiftLeft ShiftRight
     }
 }
 

@@ -1,0 +1,82 @@
+//! The standard library: `.nn` files that are part of the program.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::ast::{self, Item};
+use super::{Global, parse, resolve};
+use crate::diag::FileId;
+
+/// The files of the library with their texts, in the order in which they are read.
+pub const FILES: &[(&str, &str)] = &[
+    ("math.nn", include_str!("std/math.nn")),
+    ("activations.nn", include_str!("std/activations.nn")),
+    ("initializers.nn", include_str!("std/initializers.nn")),
+    ("layers.nn", include_str!("std/layers.nn")),
+    ("losses.nn", include_str!("std/losses.nn")),
+    ("metrics.nn", include_str!("std/metrics.nn")),
+    ("optimizers.nn", include_str!("std/optimizers.nn")),
+    ("schedules.nn", include_str!("std/schedules.nn")),
+];
+
+/// The number of the library's first file: the user's file comes before.
+const FIRST: u32 = 1;
+
+struct Library {
+    files: Vec<ast::File>,
+    names: Arc<HashMap<Arc<str>, Global>>,
+}
+
+fn read() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let parse = |(i, (_, text)): (usize, &(&str, &str))| parse::parse(text, FileId(FIRST + i as u32)).0;
+        let files: Vec<ast::File> = FILES.iter().enumerate().map(parse).collect();
+        let items: Vec<Item> = files.iter().flat_map(|f| f.items.iter().cloned()).collect();
+        let names = Arc::new(resolve::globals(&items).0);
+        Library { files, names }
+    })
+}
+
+/// The library's names.
+pub(crate) fn library() -> Arc<HashMap<Arc<str>, Global>> {
+    read().names.clone()
+}
+
+/// The library's items, file by file, in the order of the texts.
+pub fn items() -> impl Iterator<Item = (&'static str, &'static Item)> {
+    let files = FILES.iter().zip(&read().files);
+    files.flat_map(|((name, _), file)| file.items.iter().map(move |item| (*name, item)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontend::{Project, ast::Item};
+
+    #[test]
+    fn the_library_parses_and_every_name_in_it_is_known() {
+        for (i, (name, text)) in FILES.iter().enumerate() {
+            let (_, diagnostics) = parse::parse(text, FileId(FIRST + i as u32));
+            assert!(diagnostics.is_empty(), "{name}: {diagnostics:#?}");
+        }
+        let (project, _) = Project::parse("<string>", "");
+        let items: Vec<Item> = items().map(|(_, item)| item.clone()).collect();
+        let (_, problems) = resolve::globals(&items);
+        assert!(problems.is_empty(), "{problems:#?}");
+        let unknown = resolve::resolve(&project, &items, true);
+        assert!(unknown.is_empty(), "{unknown:#?}");
+    }
+
+    #[test]
+    fn every_item_of_the_library_has_a_doc() {
+        for (file, item) in items() {
+            let (name, doc) = match item {
+                Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => (d.name.text.clone(), &d.doc),
+                Item::Const { name, doc, .. } => (name.text.clone(), doc),
+                _ => continue,
+            };
+            assert!(doc.is_some(), "{file}: `{name}` has no doc");
+        }
+    }
+}
