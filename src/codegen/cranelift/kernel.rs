@@ -18,6 +18,9 @@ pub(super) struct Unsupported(pub String);
 /// The result of lowering something.
 pub(super) type Lowered<T = ()> = Result<T, Unsupported>;
 
+/// Lowers one round of a loop from its variable and the carried registers; returns what to carry on.
+pub(super) type Round<'a, S> = dyn FnMut(&mut S, Binding, &[clif::Value]) -> Lowered<Vec<clif::Value>> + 'a;
+
 /// A loop variable while its loop is being lowered.
 #[derive(Clone, Copy)]
 pub(super) enum Binding {
@@ -143,7 +146,7 @@ impl<'k> Lowering<'_, 'k> {
         &mut self,
         (start, step, count): (i64, i64, u64),
         initial: &[clif::Value],
-        body: &mut dyn FnMut(&mut Self, Binding, &[clif::Value]) -> Lowered<Vec<clif::Value>>,
+        body: &mut Round<'_, Self>,
     ) -> Lowered<Vec<clif::Value>> {
         match count {
             0 => return Ok(initial.to_vec()),

@@ -171,21 +171,23 @@ impl Lowering<'_, '_> {
             F::Ceil => ins.ceil(r[0]),
             F::Round => ins.nearest(r[0]),
             F::Sqrt => ins.sqrt(r[0]),
-            F::Max => self.extremum(FloatCC::LessThan, r, vector, never_nan),
-            F::Min => self.extremum(FloatCC::GreaterThan, r, vector, never_nan),
+            F::Max => self.extremum([FloatCC::LessThan, FloatCC::UnorderedOrGreaterThan], r, vector, never_nan),
+            F::Min => self.extremum([FloatCC::GreaterThan, FloatCC::UnorderedOrLessThan], r, vector, never_nan),
             _ => return Err(Unsupported(format!("`{}` of floats before its expansion", f.name()))),
         })
     }
 
-    /// `max(a, b)` is b if a < b or b is NaN, else a; `min` likewise. The comparison and choice become one `maxps`.
-    fn extremum(&mut self, code: FloatCC, r: &[clif::Value], vector: bool, never_nan: bool) -> clif::Value {
-        let second = self.builder.ins().fcmp(code, r[0], r[1]);
-        let mut chosen = self.pick(second, r[1], r[0], vector);
-        if !never_nan {
-            let nan = self.builder.ins().fcmp(FloatCC::Unordered, r[1], r[1]);
-            chosen = self.pick(nan, r[1], chosen, vector);
+    /// `max(a, b)` is a if a > b or a is NaN, else b; `min` likewise. `code` compares b with a, or a with b and yes for NaN.
+    fn extremum(&mut self, code: [FloatCC; 2], r: &[clif::Value], vector: bool, never_nan: bool) -> clif::Value {
+        if never_nan {
+            let first = self.builder.ins().fcmp(code[1], r[0], r[1]);
+            return self.pick(first, r[0], r[1], vector);
         }
-        chosen
+        // This comparison and choice are one `maxps`.
+        let first = self.builder.ins().fcmp(code[0], r[1], r[0]);
+        let chosen = self.pick(first, r[0], r[1], vector);
+        let nan = self.builder.ins().fcmp(FloatCC::Unordered, r[0], r[0]);
+        self.pick(nan, r[0], chosen, vector)
     }
 
     fn pick(&mut self, mask: clif::Value, yes: clif::Value, no: clif::Value, vector: bool) -> clif::Value {
@@ -211,6 +213,10 @@ impl Lowering<'_, '_> {
             F::Add => ins.iadd(r[0], r[1]),
             F::Sub => ins.isub(r[0], r[1]),
             F::Mul => ins.imul(r[0], r[1]),
+            F::Fma => {
+                let product = ins.imul(r[0], r[1]);
+                self.builder.ins().iadd(product, r[2])
+            }
             F::Neg => ins.ineg(r[0]),
             F::Abs if unsigned => r[0],
             F::Abs => ins.iabs(r[0]),

@@ -29,6 +29,12 @@ impl KernelBuilder {
         Self::default()
     }
 
+    /// A builder with the values, variables and buffers of `kernel`, for a pass that writes its body anew.
+    pub fn resume(kernel: &Kernel) -> Self {
+        let Kernel { values, variables, buffers, .. } = kernel.clone();
+        KernelBuilder { state: KernelState { values, variables, buffers } }
+    }
+
     /// Declares the next buffer parameter.
     pub fn buffer(&mut self, name: impl Into<String>, dtype: DType, elements: u64, usage: BufferUse) -> BufferId {
         self.state.buffers.push(BufferParameter { name: name.into(), dtype: dtype.storage(), elements, usage });
@@ -78,6 +84,17 @@ impl BlockBuilder<'_> {
     pub fn buffer(&mut self, name: impl Into<String>, dtype: DType, elements: u64, usage: BufferUse) -> BufferId {
         self.state.buffers.push(BufferParameter { name: name.into(), dtype: dtype.storage(), elements, usage });
         BufferId(self.state.buffers.len() as u32 - 1)
+    }
+
+    /// Makes the last instruction, a `Map`, `Convert` or `Bitcast`, define `result` instead of a fresh value.
+    /// For passes that write an instruction anew whose result others use.
+    pub fn define_last_as(&mut self, value: Value) {
+        if let Some(
+            Instruction::Map { result, .. } | Instruction::Convert { result, .. } | Instruction::Bitcast { result, .. },
+        ) = self.instructions.last_mut()
+        {
+            *result = value;
+        }
     }
 
     /// Appends an instruction.
