@@ -1,5 +1,7 @@
 //! What the tests of lowering share: running programs on tensors.
 
+pub mod mlp;
+
 use nnc::codegen::{CodegenError, backends};
 use nnc::ir::builder::GraphBuilder;
 use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role};
@@ -126,4 +128,21 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
         out[i / 64].0[i % 64] = *byte;
     }
     out
+}
+
+/// Seconds of a call, the shortest of several.
+pub fn time_compiled(program: &Program, memory: &mut [Vec<u8>], rounds: usize) -> f64 {
+    let loaded = backends()[0].jit(std::slice::from_ref(program)).expect("compiles");
+    let entry = loaded.entry(&program.name).expect("the program is there");
+    let mut aligned: Vec<Vec<Line>> = memory.iter().map(|bytes| lines(bytes)).collect();
+    let mut workspace = lines(&vec![0x3c; program.arena_bytes as usize]);
+    let pointers: Vec<*mut u8> = aligned.iter_mut().map(|lines| lines.as_mut_ptr().cast()).collect();
+    let mut best = f64::MAX;
+    for _ in 0..rounds {
+        let start = std::time::Instant::now();
+        // SAFETY: as in `run_compiled`.
+        unsafe { entry(pointers.as_ptr(), workspace.as_mut_ptr().cast(), std::ptr::null()) };
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
 }

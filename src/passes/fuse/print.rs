@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::{Destination, Fused, Group, Kind};
 use crate::ir::graph::{NodeId, ValueId};
-use crate::ir::ops::Attribute;
 
 /// Prints every group in the order in which they run.
 pub fn print(fused: &Fused, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,23 +54,10 @@ fn print_node(fused: &Fused, id: NodeId, f: &mut fmt::Formatter<'_>) -> fmt::Res
 
 fn print_call(fused: &Fused, id: NodeId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let node = fused.function.graph.node(id);
-    let attributes = node.op.attributes().0.into_iter().map(|(name, a)| format!("{name}={}", attribute_text(&a)));
+    let attributes = node.op.attributes().0.into_iter().map(|(name, a)| format!("{name}={}", a));
     let operands = node.inputs.iter().map(|v| Reference(fused, *v).to_string());
     let all: Vec<String> = operands.chain(attributes).collect();
     write!(f, "{}({})", node.op.doc().name, all.join(", "))
-}
-
-fn attribute_text(attribute: &Attribute) -> String {
-    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
-    match attribute {
-        Attribute::Dim(d) => d.to_string(),
-        Attribute::Dims(all) => list(all.iter().map(ToString::to_string).collect()),
-        Attribute::Float(bits) => f64::from_bits(*bits).to_string(),
-        Attribute::Floats(all) => list(all.iter().map(|b| f64::from_bits(*b).to_string()).collect()),
-        Attribute::Bool(b) => b.to_string(),
-        Attribute::Name(name) => name.clone(),
-        Attribute::DType(dtype) => dtype.to_string(),
-    }
 }
 
 /// A value by number, or written out where it is an argument or computed anew at each use.

@@ -41,7 +41,8 @@ fn instruction_work(instruction: &Instruction) -> u64 {
         }
         Instruction::Tile(t) => {
             let depth = t.depth.saturating_mul(t.batches);
-            t.rows.saturating_mul(t.columns).saturating_mul(depth.saturating_add(work(&t.epilogue)))
+            // Multiplications in registers go several times as fast as work on memory.
+            t.rows.saturating_mul(t.columns).saturating_mul((depth / 4).saturating_add(work(&t.epilogue)))
         }
         single => u64::from(block_cost(&Block { instructions: vec![single.clone()] })),
     }
@@ -57,7 +58,7 @@ pub fn parallelise(kernel: &mut Kernel) {
         return;
     }
     let (var, extent) = (*var, *extent);
-    if extent < 2 || !stores_apart(body, var) {
+    if extent < 2 || !stores_apart(body, var, extent) {
         return;
     }
     let grain = CHUNK_WORK.div_ceil(each).clamp(1, extent);
@@ -81,25 +82,39 @@ fn is_repeatable(instruction: &Instruction) -> bool {
 
 /// Whether different rounds of `var` touch different elements of every buffer that is stored to.
 ///
-/// That holds if all addresses in it step by one stride that is larger than what the inner loops reach.
-fn stores_apart(body: &Block, var: LoopVar) -> bool {
+/// All addresses in such a buffer must step by one stride `s`. Of the other terms, those that step by less stay within `s` of
+/// each other, and those that step by more than all rounds reach (rows, while `var` counts columns) never meet within one step of theirs.
+fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
     let mut extents = BTreeMap::new();
     collect_extents(body, &mut extents);
     let mut accesses = Accesses::default();
     walk(&mut body.clone(), &mut accesses);
-    accesses.of_buffer.values().filter(|uses| uses.written).all(|uses| {
-        let addresses = &uses.addresses;
-        let stride = addresses[0].coefficient(var);
-        let reach = |a: &Affine| {
-            a.terms.iter().filter(|(v, _)| *v != var).fold((a.constant, a.constant), |(low, high), (v, c)| {
-                let most = c * (extents.get(v).copied().unwrap_or(1).max(1) as i64 - 1);
-                (low + most.min(0), high + most.max(0))
-            })
-        };
-        let low = addresses.iter().map(|a| reach(a).0).min().unwrap_or(0);
-        let high = addresses.iter().map(|a| reach(a).1).max().unwrap_or(0);
-        !uses.anywhere && stride > high - low && addresses.iter().all(|a| a.coefficient(var) == stride)
-    })
+    let written = accesses.of_buffer.values().filter(|uses| uses.written);
+    written.into_iter().all(|uses| !uses.anywhere && apart(&uses.addresses, var, extent, &extents))
+}
+
+fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<LoopVar, u64>) -> bool {
+    let stride = addresses[0].coefficient(var);
+    let Some(span) = stride.checked_mul(extent as i64).filter(|s| *s > 0) else { return false };
+    let others = |a: &Affine| a.terms.iter().copied().filter(|(v, _)| *v != var).collect::<Vec<_>>();
+    let outer = addresses.iter().flat_map(others).map(|(_, c)| c.abs()).filter(|c| *c >= span);
+    // One step of the outer terms; without any, nothing is outer.
+    let step = outer.reduce(gcd).unwrap_or(i64::MAX);
+    let (mut low, mut high) = (i64::MAX, i64::MIN);
+    for address in addresses {
+        let mut range = (address.constant.rem_euclid(step), address.constant.rem_euclid(step));
+        for (v, c) in others(address).into_iter().filter(|(_, c)| c.abs() < span) {
+            let most = c * (extents.get(&v).copied().unwrap_or(1).max(1) as i64 - 1);
+            range = (range.0 + most.min(0), range.1 + most.max(0));
+        }
+        (low, high) = (low.min(range.0), high.max(range.1));
+    }
+    let inside = low >= 0 && high.saturating_add(span - stride) < step;
+    inside && high - low < stride && addresses.iter().all(|a| a.coefficient(var) == stride)
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// How one buffer is used.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::ir::graph::{ResultRole, ValueId};
-use crate::ir::loops::{Buffer, Call, Kernel, Place, Program};
+use crate::ir::loops::{Buffer, Place, Program};
 use crate::ir::ops::Op;
 use crate::passes::fuse::{Class, Destination, Fused, Group, Kind};
 
@@ -23,11 +23,13 @@ mod name;
 mod number;
 mod opaque;
 mod reduce;
+pub mod shared;
 pub mod view;
 pub mod visit;
 
 use emit::Context;
-use finish::{Draft, finish};
+use finish::Draft;
+use shared::Shared;
 
 /// Why a function cannot be lowered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,35 +132,4 @@ fn context(fused: &Fused) -> Context<'_> {
 fn buffer(name: &str, ty: &crate::ir::types::TensorType, place: Place) -> Buffer {
     let elements = ty.elements().expect("fusion found every size") as u64;
     Buffer { name: name.into(), dtype: ty.dtype.storage(), elements, place }
-}
-
-/// The kernels of a program, equal ones once, and the calls of them.
-#[derive(Debug, Default)]
-struct Shared {
-    kernels: Vec<Kernel>,
-    calls: Vec<Call>,
-    numbers: HashMap<Kernel, u32>,
-    names: HashMap<String, u32>,
-}
-
-impl Shared {
-    fn call(&mut self, draft: Draft, name: &str) {
-        let Draft { mut kernel, buffers } = finish(draft);
-        kernel.name = name.to_string();
-        let number = match self.numbers.get(&kernel) {
-            Some(number) => *number,
-            None => {
-                let number = self.kernels.len() as u32;
-                self.numbers.insert(kernel.clone(), number);
-                let count = self.names.entry(name.to_string()).or_insert(0);
-                *count += 1;
-                if *count > 1 {
-                    kernel.name = format!("{name}_{count}");
-                }
-                self.kernels.push(kernel);
-                number
-            }
-        };
-        self.calls.push(Call { kernel: number, buffers });
-    }
 }

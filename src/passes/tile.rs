@@ -1,1 +1,0 @@
-//! Cuts contractions into packed register tiles.
