@@ -193,4 +193,45 @@ mod tests {
         let apart = expand(&source("%4 = grad(%3, %0) : f32[]\n %5 = grad(%3, %1) : f32[]"));
         assert_eq!(together.to_string(), apart.to_string());
     }
+
+    #[test]
+    fn kinks_are_pytorchs() {
+        let derivative = |nodes: &str, at: f64| {
+            let source = format!(
+                "function f
+                   argument x: input f32[]
+                   %0 = argument() index=0 dtype=f32 shape=[] : f32[]
+                   %1 = constant() value=0.0 dtype=f32 shape=[] : f32[]
+                   {nodes} : f32[]
+                   %3 = grad(%2, %0) : f32[]
+                   result a: output = %3"
+            );
+            scalars(&expand(&source), &[at])[0]
+        };
+        assert_eq!(derivative("%2 = map(%0, %1) function=max", 0.0), 0.0);
+        assert_eq!(derivative("%2 = map(%1, %0) function=max", 0.0), 1.0);
+        assert_eq!(derivative("%2 = map(%0) function=abs", 0.0), 0.0);
+        assert_eq!(derivative("%2 = map(%0, %1) function=pow", 0.0), 0.0);
+        assert_eq!(derivative("%2 = map(%0) function=floor", 0.5), 0.0);
+    }
+
+    #[test]
+    fn folds_with_ties_and_zeros() {
+        let gradient = |monoid: &str, data: Vec<f64>| {
+            let source = format!(
+                "function f
+                   argument x: input f32[4]
+                   %0 = argument() index=0 dtype=f32 shape=[4] : f32[4]
+                   %1 = reduce(%0) monoid={monoid} axes=[0] : f32[]
+                   %2 = grad(%1, %0) : f32[4]
+                   result a: output = %2"
+            );
+            let x = Tensor::new(TensorType::new(DType::F32, [4usize]), data);
+            interpret::run(&expand(&source), &[x]).unwrap().remove(0).data
+        };
+        assert_eq!(gradient("max", vec![1.0, 3.0, 3.0, 2.0]), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(gradient("min", vec![1.0, 3.0, 1.0, 1.0]), [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(gradient("prod", vec![2.0, 0.0, 3.0, 4.0]), [0.0, 24.0, 0.0, 0.0]);
+        assert_eq!(gradient("prod", vec![0.0, 0.0, 3.0, 4.0]), [0.0; 4]);
+    }
 }

@@ -21,6 +21,21 @@ pub struct Contract {
     pub result: Vec<u32>,
 }
 
+impl Contract {
+    /// The same contraction with labels numbered in the order of the result, then of the left operand, so that equal ones are equal.
+    pub fn canonical(&self) -> Contract {
+        let mut order: Vec<u32> = Vec::new();
+        for label in self.result.iter().chain(&self.left).chain(&self.right) {
+            if !order.contains(label) {
+                order.push(*label);
+            }
+        }
+        let number = |l: &u32| order.iter().position(|o| o == l).unwrap_or(order.len()) as u32;
+        let renamed = |labels: &[u32]| labels.iter().map(number).collect();
+        Contract { left: renamed(&self.left), right: renamed(&self.right), result: renamed(&self.result) }
+    }
+}
+
 fn distinct(labels: &[u32]) -> bool {
     labels.iter().enumerate().all(|(i, l)| !labels[..i].contains(l))
 }
@@ -158,15 +173,14 @@ pub fn contract(
 ) -> Result<ValueId, TypeError> {
     let (x, left) = sum_alone(b, left, right.1, result)?;
     let (y, right) = sum_alone(b, right, &left, result)?;
-    let sums = left.iter().any(|l| !result.contains(l));
-    if sums {
-        return b.add_one(Contract { left, right, result: result.to_vec() }, &[x, y]);
+    let op = Contract { left, right, result: result.to_vec() }.canonical();
+    if op.left.iter().any(|l| !op.result.contains(l)) {
+        return b.add_one(op, &[x, y]);
     }
     // Nothing to be summed: type it as a contraction, make it an elementwise product.
-    let op = Contract { left, right, result: result.to_vec() };
     let ty = op.infer(&[b.type_of(x), b.type_of(y)])?.remove(0);
-    let x = spread(b, x, &op.left, result, &ty.shape)?;
-    let y = spread(b, y, &op.right, result, &ty.shape)?;
+    let x = spread(b, x, &op.left, &op.result, &ty.shape)?;
+    let y = spread(b, y, &op.right, &op.result, &ty.shape)?;
     b.map(ScalarFunction::Mul, &[x, y])
 }
 

@@ -305,3 +305,6 @@ fn fits(value: i64, dtype: DType) -> bool {
         _ => (-(1i64 << (bits - 1))..1i64 << (bits - 1)).contains(&value),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,11 @@ pub(super) const RULES: &[Rule] = &[
         algebra: "x ^ 2 = x * x, x ^ 3 = x * x * x, x ^ 0 = 1, x ^ -1 = 1 / x, x ^ 0.5 = sqrt(x)",
         apply: small_power,
     },
+    Rule {
+        name: "integer_power_of_two",
+        algebra: "x mod 2^k = x and (2^k - 1); (x - x mod 2^k) / 2^k = x >> k; unsigned x / 2^k = x >> k",
+        apply: integer_power_of_two,
+    },
     Rule { name: "same", algebra: "max(x, x) = min(x, x) = select(c, x, x) = x", apply: same },
     Rule {
         name: "map_of_broadcasts",
@@ -151,6 +156,31 @@ fn small_power(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<Va
     }
     let one = s.constant_like(1.0, x);
     Some(s.map(F::Div, &[one, positive]))
+}
+
+/// Division is slow and has no vector form. Two's complement makes the first two true for negative integers too.
+fn integer_power_of_two(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let (function @ (F::Mod | F::Div), [x, divisor]) = parts(op, inputs)? else { return None };
+    let dtype = s.dtype_of(*x).storage();
+    let exponent = (0..31).find(|k| s.is(*divisor, f64::from(1u32 << k)))?;
+    if !dtype.is_integer() || s.dtype_of(*x) != dtype {
+        return None;
+    }
+    let mask = f64::from(1u32 << exponent) - 1.0;
+    if function == F::Mod {
+        let mask = s.constant_like(mask, *x);
+        return Some(s.map(F::And, &[*x, mask]));
+    }
+    let whole = s
+        .operands_of(*x, F::Sub)
+        .filter(|sub| s.operands_of(sub[1], F::And).is_some_and(|and| and[0] == sub[0] && s.is(and[1], mask)));
+    let shifted = match whole {
+        Some(sub) => sub[0],
+        None if matches!(dtype, DType::U8 | DType::U16 | DType::U32) => *x,
+        None => return None,
+    };
+    let exponent = s.constant_like(f64::from(exponent), shifted);
+    Some(s.map(F::ShiftRight, &[shifted, exponent]))
 }
 
 fn same(_: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {

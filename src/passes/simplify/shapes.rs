@@ -46,6 +46,11 @@ pub(super) const RULES: &[Rule] = &[
         algebra: "broadcast(reshape(x)) = broadcast(x), where only axes of size 1 come and go",
         apply: broadcast_of_reshape,
     },
+    Rule {
+        name: "map_of_unit_reshapes",
+        algebra: "f(reshape(a), reshape(b), c) = reshape(f(a, b, c)), where only axes of size 1 come and go",
+        apply: map_of_unit_reshapes,
+    },
     Rule { name: "slice_of_slice", algebra: "slice(slice(x)) = slice(x)", apply: slice_of_slice },
     Rule {
         name: "slice_of_concat",
@@ -149,6 +154,39 @@ fn broadcast_of_reshape(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> 
     Some(s.emit(Broadcast { shape: outer.shape, axes }, &[x]))
 }
 
+/// Moves an axis kept with size 1 down to the broadcast that drops it.
+fn map_of_unit_reshapes(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let Op::Map(map) = op else { return None };
+    let outer = s.shape_of(inputs[0]);
+    let mut common: Option<Vec<Dim>> = None;
+    let mut small = Vec::new();
+    for input in inputs {
+        match s.producer(*input) {
+            (Op::Reshape(_), [x]) => {
+                let shape = s.shape_of(*x);
+                if common.as_ref().is_some_and(|c| *c != shape) || shape.len() >= outer.len() {
+                    return None;
+                }
+                small.push(*x);
+                common = Some(shape);
+            }
+            (Op::Constant(_), _) => small.push(*input),
+            _ => return None,
+        }
+    }
+    let shape = common?;
+    let proper = |shape: &[Dim]| -> Vec<Dim> { proper_axes(shape).into_iter().map(|i| shape[i].clone()).collect() };
+    if proper(&shape) != proper(&outer) {
+        return None;
+    }
+    let operands: Vec<ValueId> = small
+        .into_iter()
+        .map(|v| if s.shape_of(v) == outer { s.emit(Reshape { shape: shape.clone() }, &[v]) } else { v })
+        .collect();
+    let value = s.emit(map.clone(), &operands);
+    Some(s.emit(Reshape { shape: outer }, &[value]))
+}
+
 fn slice_of_slice(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
     let (Op::Slice(outer), (Op::Slice(inner), [x])) = (op, s.producer(inputs[0])) else { return None };
     let x = *x;
@@ -202,7 +240,8 @@ fn contract_of_transpose(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) ->
         }
     }
     let [left, right] = labels;
-    changed.then(|| s.emit(Contract { left, right, result: contract.result.clone() }, &operands))
+    let relabelled = Contract { left, right, result: contract.result.clone() }.canonical();
+    changed.then(|| s.emit(relabelled, &operands))
 }
 
 fn reduce_of_unit_axes(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {

@@ -78,7 +78,7 @@ fn moves_join() {
     let turned = "transpose(%0) permutation=[1, 0] : f32[3, 4]";
     assert!(simplified(&[turned, "transpose(%2) permutation=[1, 0] : f32[4, 3]"]).is_empty());
     let product = "contract(%2, %1) left=[0, 1] right=[2, 1] result=[0, 2] : f32[3, 3]";
-    assert_eq!(simplified(&[turned, product]), ["contract(%0, %1) left=[1, 0] right=[2, 1] result=[0, 2] : f32[3, 3]"]);
+    assert_eq!(simplified(&[turned, product]), ["contract(%0, %1) left=[2, 0] right=[1, 2] result=[0, 1] : f32[3, 3]"]);
     let back = "slice(%0) starts=[3, 0] sizes=[4, 3] steps=[-1, 1] : f32[4, 3]";
     assert!(simplified(&[back, "slice(%2) starts=[3, 0] sizes=[4, 3] steps=[-1, 1] : f32[4, 3]"]).is_empty());
     let joined = "concat(%0, %0) axis=0 : f32[8, 3]";
@@ -97,4 +97,21 @@ fn broadcasts_move_out_and_unit_axes_go() {
     assert_eq!(exp[1], "map(%1) function=exp : f32[4]");
     let sum = simplified(&[row, kept, spread, "reduce(%4) monoid=sum axes=[1] : f32[4]"]);
     assert_eq!(sum[2], "map(%1, %2) function=mul : f32[4]");
+}
+
+#[test]
+fn integer_division_by_powers_of_two_becomes_shifts() {
+    let of = |dtype: &str, nodes: &[&str]| {
+        let given = format!("cast(%0) dtype={dtype} : {dtype}[4, 3]");
+        let constant = format!("constant() value=8.0 dtype={dtype} shape=[4, 3] : {dtype}[4, 3]");
+        let nodes: Vec<String> = nodes.iter().map(|n| format!("{n} : {dtype}[4, 3]")).collect();
+        let all: Vec<&str> =
+            [given.as_str(), constant.as_str()].into_iter().chain(nodes.iter().map(String::as_str)).collect();
+        simplified(&all).last().unwrap().clone()
+    };
+    assert!(of("u32", &["map(%2, %3) function=div"]).contains("function=shift_right"));
+    assert!(of("i32", &["map(%2, %3) function=div"]).contains("function=div"));
+    assert!(of("i32", &["map(%2, %3) function=mod"]).contains("function=and"));
+    let floor_div = ["map(%2, %3) function=mod", "map(%2, %4) function=sub", "map(%5, %3) function=div"];
+    assert!(of("i32", &floor_div).contains("function=shift_right"));
 }
