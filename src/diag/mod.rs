@@ -146,10 +146,14 @@ impl Sources {
     }
 }
 
-/// The candidate nearest to `name` by edit distance, if near enough to be a likely typing error.
+/// The candidate nearest to `name` by edit distance, if near enough to be a likely typing error; of two
+/// equally near ones that with the same first letter.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = 1 + name.chars().count() / 4;
-    candidates.into_iter().map(|c| (edit_distance(name, c), c)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
+    let length = name.chars().count();
+    // A name of one letter is near to every other one.
+    let limit = (1 + length / 4).min(length.saturating_sub(1));
+    let key = |c: &'a str| (edit_distance(name, c), c.chars().next() != name.chars().next(), c);
+    candidates.into_iter().map(key).filter(|(d, ..)| *d <= limit).min().map(|(.., c)| c)
 }
 
 /// Damerau-Levenshtein distance (adjacent transpositions count one).

@@ -34,6 +34,8 @@ pub struct Project {
     library_names: Arc<HashMap<Arc<str>, Global>>,
     primitives: Arc<Vec<Primitive>>,
     primitive_numbers: HashMap<&'static str, usize>,
+    /// What [`Project::parse`] found wrong.
+    pub(crate) problems: Vec<Diagnostic>,
 }
 
 /// What a name at the top of a file means.
@@ -80,12 +82,14 @@ impl Project {
             library_names: library,
             primitives,
             primitive_numbers,
+            problems: Vec::new(),
         };
         let (names, problems) = resolve::globals(&project.user.items);
         project.user_names = names;
         diagnostics.extend(problems);
         diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
         diagnostics.sort_by_key(|d| d.span().map(|s| (s.file, s.start)));
+        project.problems.clone_from(&diagnostics);
         (project, diagnostics)
     }
 
@@ -137,7 +141,8 @@ impl Project {
 /// Elaborates a model of the project, checks all of it and makes its entry points.
 ///
 /// # Errors
-/// Every independent mistake, in the order of the file.
+/// Every independent mistake, in the order of the file, without those that [`Project::parse`] has reported already; a project
+/// with such mistakes has no checked model.
 pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
     let work = || check_here(project, settings);
     std::thread::scope(|scope| {
@@ -152,11 +157,11 @@ pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec
 fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
     let definition = choose(project, settings)?;
     let plain = elaborate::elaborate(project, settings, definition, false);
-    if plain.failed() {
+    if plain.failed || project.problems.iter().any(|d| d.severity == Severity::Error) {
         return Err(sorted(plain.diagnostics));
     }
     let training = elaborate::elaborate(project, settings, definition, true);
-    if training.failed() {
+    if training.failed {
         return Err(sorted(training.diagnostics));
     }
     Ok(build::build(&definition.name.text, plain, training))

@@ -110,6 +110,7 @@ pub(super) struct Elaborator<'a> {
     budget: Budget,
     diagnostics: Vec<Diagnostic>,
     reported: HashSet<(Option<Span>, String)>,
+    failed: bool,
 }
 
 /// What a run over a model yields.
@@ -125,17 +126,14 @@ pub(super) struct Elaboration {
     pub recipe: Option<Recipe>,
     pub data: Option<DataSpec>,
     pub diagnostics: Vec<Diagnostic>,
+    /// Whether something is wrong with the model.
+    pub failed: bool,
 }
 
 impl Elaboration {
     /// The node of an argument.
     pub fn argument_value(&self, index: u32) -> ValueId {
         self.argument_values[index as usize]
-    }
-
-    /// Whether something is wrong with the model.
-    pub fn failed(&self) -> bool {
-        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }
 }
 
@@ -165,6 +163,7 @@ pub(super) fn elaborate(
         recipe,
         data,
         diagnostics: elaborator.diagnostics,
+        failed: elaborator.failed,
     }
 }
 
@@ -192,7 +191,8 @@ impl<'a> Elaborator<'a> {
             random: None,
             budget: Budget::new(),
             diagnostics: Vec::new(),
-            reported: HashSet::new(),
+            reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
+            failed: false,
         }
     }
 
@@ -204,6 +204,7 @@ impl<'a> Elaborator<'a> {
 
     fn report(&mut self, diagnostic: Diagnostic) {
         let diagnostic = self.relocate(diagnostic);
+        self.failed |= diagnostic.severity == Severity::Error;
         if self.reported.insert((diagnostic.span(), diagnostic.message.clone())) {
             self.diagnostics.push(diagnostic);
         }
@@ -325,7 +326,7 @@ impl<'a> Elaborator<'a> {
                 Some(i) => format!("the int {i}"),
                 None => format!("the size {d}"),
             },
-            Value::Float(x) => format!("the float {x}"),
+            Value::Float(x) => format!("the float {x:?}"),
             Value::Bool(b) => format!("the bool {b}"),
             Value::Text(t) => format!("the string {t:?}"),
             Value::List(items) => format!("a list of {}", items.len()),

@@ -25,7 +25,7 @@ impl Elaborator<'_> {
             }
             super::statement::Flow::Next(_) => {}
         }
-        if self.diagnostics.iter().all(|d| d.severity != Severity::Error) {
+        if !self.failed {
             self.check_model(definition);
         }
         Ok(body)

@@ -54,6 +54,18 @@ pub(super) fn symbol(operator: BinaryOperator) -> &'static str {
     }
 }
 
+/// The message of a primitive that an operator stands for, with the operator as written.
+pub(super) fn with_symbol(name: &str, message: &str) -> String {
+    use BinaryOperator as B;
+    let arithmetic = [B::Add, B::Subtract, B::Multiply, B::Divide, B::FloorDivide, B::Remainder, B::Power];
+    let compared = [B::Equal, B::NotEqual, B::Less, B::LessEqual, B::Greater, B::GreaterEqual, B::MatrixProduct];
+    let all = arithmetic.into_iter().chain(compared);
+    match all.into_iter().find(|o| primitive_name(*o) == name) {
+        Some(operator) => message.replace(&format!("`{name}`"), &format!("`{}`", symbol(operator))),
+        None => message.to_owned(),
+    }
+}
+
 impl Elaborator<'_> {
     pub(super) fn unary(&mut self, operator: UnaryOperator, value: Value, operand: Span, span: Span) -> Outcome<Value> {
         match (operator, value) {
@@ -162,7 +174,7 @@ impl Elaborator<'_> {
         }
         let diagnostic = Diagnostic::error(span, format!("{b} does not divide {a} exactly"));
         let diagnostic = match (a.constant(), b.constant()) {
-            (Some(x), Some(y)) => diagnostic.help(format!("`{x} // {y}` rounds down; `{x}.0 / {y}` is a float")),
+            (Some(x), Some(y)) => diagnostic.help(format!("`{x}//{y}` rounds down; `{x}.0 / {y}` is a float")),
             _ => diagnostic.note("sizes that are not known at compile time must divide for every value"),
         };
         Err(self.fail(diagnostic))

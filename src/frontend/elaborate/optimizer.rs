@@ -8,7 +8,7 @@ use super::scope::Scope;
 use super::statement::{Body, Context};
 use super::value::{Closure, Given, Value};
 use super::{Ambient, Elaborator, Outcome};
-use crate::diag::{Diagnostic, Severity, Span};
+use crate::diag::{Diagnostic, Span};
 use crate::frontend::ast::{Expression, Name, TypeExpression};
 use crate::ir::graph::{Role, ValueId};
 use crate::ir::types::{DType, TensorType};
@@ -94,7 +94,7 @@ impl Elaborator<'_> {
                 self.members[at].current = id;
                 Ok(())
             }
-            None if self.diagnostics.iter().any(|d| d.severity == Severity::Error) => Err(super::Failure::Reported),
+            None if self.failed => Err(super::Failure::Reported),
             None => {
                 let message = format!("the optimizer `{}` never says `param <- ...`", definition.name.text);
                 Err(self.error(definition.name.span, message))

@@ -85,7 +85,10 @@ impl Elaborator<'_> {
         let arguments = PrimitiveArguments { values, site, random, training: self.training };
         match (primitive.build)(&mut self.builder, &arguments) {
             Ok(outputs) => self.outputs(&outputs, span),
-            Err(error) => Err(self.type_error(error, given, &places, span)),
+            Err(mut error) => {
+                error.message = super::operator::with_symbol(primitive.name, &error.message);
+                Err(self.type_error(error, given, &places, span))
+            }
         }
     }
 
