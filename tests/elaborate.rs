@@ -263,7 +263,7 @@ model M(deep = 2, flags = [1, 0]) {
     half = scaled(by=0.5)
     output partial = half(a)
     output n = sum(x, axis=0, keepdims=true)[0]
-    output floor = x // 2
+    output floor = x//2
     output product = max([1, 5, 3]) + min(2, 3) + prod([2, 3]) + sum([1, 2]) + sqrt(16)
 }
 fn number(x) { if x { 1.0 } else { 0.0 } }
