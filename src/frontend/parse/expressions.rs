@@ -203,7 +203,7 @@ impl Builder<'_> {
                 let kind = match part.as_rule() {
                     Rule::call => ExpressionKind::Call { callee: inside, arguments: this.arguments(part) },
                     Rule::index => {
-                        let subscripts = part.into_inner().map(|p| this.subscript(p)).collect();
+                        let subscripts = inner(part).map(|p| this.subscript(p)).collect();
                         ExpressionKind::Index { value: inside, subscripts }
                     }
                     _ => {
@@ -220,7 +220,7 @@ impl Builder<'_> {
 
     fn arguments(&mut self, pair: Pair<'_, Rule>) -> Vec<CallArgument> {
         let mut arguments = Vec::new();
-        for argument in pair.into_inner() {
+        for argument in inner(pair) {
             let mut parts: Vec<_> = inner(argument).collect();
             let value = self.expression(parts.pop().expect("an argument has a value"));
             arguments.push(CallArgument { name: parts.pop().map(|name| self.name(&name)), value });
@@ -270,6 +270,7 @@ impl Builder<'_> {
         for part in pair.into_inner() {
             match part.as_rule() {
                 Rule::comma => commas += 1,
+                Rule::close_paren => {}
                 _ => values.push(self.expression(part)),
             }
         }
@@ -284,7 +285,7 @@ impl Builder<'_> {
 
     fn list(&mut self, pair: Pair<'_, Rule>) -> ExpressionKind {
         let mut values = Vec::new();
-        for part in pair.into_inner() {
+        for part in inner(pair) {
             if part.as_rule() == Rule::comprehension {
                 let mut parts = inner(part);
                 let names = self.names(parts.next().expect("a comprehension has names"));

@@ -58,7 +58,7 @@ impl Builder<'_> {
         let mut body = Block { statements: Vec::new(), span };
         for part in parts {
             match part.as_rule() {
-                Rule::parameters => parameters = part.into_inner().map(|p| self.parameter(p)).collect(),
+                Rule::parameters => parameters = inner(part).map(|p| self.parameter(p)).collect(),
                 _ => body = self.block(part),
             }
         }
@@ -72,7 +72,7 @@ impl Builder<'_> {
 
     pub(super) fn type_expression(&mut self, pair: Pair<'_, Rule>) -> TypeExpression {
         let span = self.span(&pair);
-        let mut parts = pair.into_inner();
+        let mut parts = inner(pair);
         let dtype = parts.next().expect("a type has a dtype");
         let dtype = if dtype.as_rule() == Rule::index_dtype {
             let span = self.span(&dtype);
@@ -106,7 +106,7 @@ impl Builder<'_> {
 
     fn split(&mut self, pair: Pair<'_, Rule>) -> Split {
         let span = self.span(&pair);
-        let mut parts = pair.into_inner();
+        let mut parts = inner(pair);
         let name = self.name(&parts.next().expect("a split has a name"));
         let mut contents = Vec::new();
         for part in parts {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::lexeme::{Lexeme, Lexer};
 use super::recovery::{self, Problem};
-use crate::diag::{Diagnostic, FileId};
+use crate::diag::{Diagnostic, FileId, Severity};
 
 /// Brackets, lambdas and conditions inside one another: more than anybody writes, and few enough for any stack.
 pub const MAX_NESTING: usize = 64;
@@ -27,6 +27,7 @@ pub struct Layout {
     pub items: Vec<Range<usize>>,
     /// Doc comments by the place of the statement that they stand before.
     pub docs: HashMap<usize, Arc<str>>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// One thing that is still open.
@@ -59,6 +60,7 @@ pub(super) struct Scanner<'a> {
     items: Vec<Range<usize>>,
     docs: HashMap<usize, Arc<str>>,
     pending_doc: Vec<&'a str>,
+    warnings: Vec<Diagnostic>,
     pub stack: Vec<Frame>,
     /// The start of the top-level statement being read.
     pub item: Option<usize>,
@@ -79,6 +81,7 @@ pub fn scan(source: &str, file: FileId) -> Result<Layout, Problem> {
         items: Vec::new(),
         docs: HashMap::new(),
         pending_doc: Vec::new(),
+        warnings: Vec::new(),
         stack: Vec::new(),
         item: None,
         newline: None,
@@ -122,6 +125,7 @@ impl<'a> Scanner<'a> {
             statements: self.statements,
             items: self.items,
             docs: self.docs,
+            warnings: self.warnings,
         })
     }
 
@@ -136,7 +140,21 @@ impl<'a> Scanner<'a> {
             let line = text[3..].trim_end();
             self.pending_doc.push(line.strip_prefix(' ').unwrap_or(line));
         }
+        self.warn_of_division(&range);
         self.blank(range);
+    }
+
+    /// `half = n // 2`: a comment by the rules, but probably meant as a division.
+    fn warn_of_division(&mut self, range: &Range<usize>) {
+        let number = self.source[range.clone()].trim_start_matches('/').trim();
+        let line = self.source[recovery::line_start(self.source, range.start)..range.start].trim_start();
+        let binds = line.contains(" = ") && !line.contains("|>");
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        if binds && is_number && number.len() < 20 && self.newline.is_none() && self.last.ends_operand() {
+            let mut warning = self.error(range.clone(), "this `//` begins a comment, so nothing is divided");
+            warning.severity = Severity::Warning;
+            self.warnings.push(warning.help(format!("a floor division is written without blanks: `n//{number}`")));
+        }
     }
 
     /// Decides whether the newline before `lexeme` ends a statement, and marks it if so.

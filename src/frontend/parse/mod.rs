@@ -5,6 +5,7 @@
 //! from its pairs. A mistake is put in the user's words by [`report`]; the statement that holds it is blanked out and the item
 //! read again, so that one run reports all mistakes that do not depend on each other.
 
+mod advice;
 mod expressions;
 mod items;
 pub mod layout;
@@ -13,6 +14,7 @@ mod recipes;
 mod recovery;
 mod report;
 mod statements;
+mod words;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -72,6 +74,7 @@ pub fn parse(source: &str, file: FileId) -> (ast::File, Vec<Diagnostic>) {
             }
             items.extend(parse_item(source, file, &mut layout, item, &mut diagnostics));
         }
+        diagnostics.extend(layout.warnings);
     }
     diagnostics.sort_by_key(|d| d.span().map(|s| s.start));
     (ast::File { items }, diagnostics)
@@ -186,5 +189,5 @@ impl Builder<'_> {
 
 /// The pairs inside `pair` without its keywords.
 fn inner<'i>(pair: Pair<'i, Rule>) -> impl Iterator<Item = Pair<'i, Rule>> {
-    pair.into_inner().filter(|pair| !report::is_mark(pair.as_rule()))
+    pair.into_inner().filter(|pair| !words::is_mark(pair.as_rule()))
 }

@@ -135,7 +135,8 @@ fn indentation(source: &str, place: usize) -> usize {
     line.len() - line.trim_start_matches([' ', '\t']).len()
 }
 
-fn line_start(source: &str, place: usize) -> usize {
+/// The place of the first byte of the line that holds `place`.
+pub(super) fn line_start(source: &str, place: usize) -> usize {
     source[..place].rfind('\n').map_or(0, |newline| newline + 1)
 }
 

@@ -18,7 +18,7 @@ impl Builder<'_> {
     pub(super) fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
         let span = self.span(&pair);
         self.depth += 1;
-        let mut parts = pair.into_inner().peekable();
+        let mut parts = inner(pair).peekable();
         let mut statements = Vec::new();
         while let Some(part) = parts.next() {
             statements.push(self.statement(part, parts.peek().is_none()));
@@ -104,7 +104,7 @@ impl Builder<'_> {
     /// One expression as it is, several as a tuple.
     pub(super) fn expressions(&mut self, pair: Pair<'_, Rule>) -> Expression {
         let span = self.span(&pair);
-        let mut values: Vec<Expression> = pair.into_inner().map(|p| self.expression(p)).collect();
+        let mut values: Vec<Expression> = inner(pair).map(|p| self.expression(p)).collect();
         match values.pop() {
             Some(value) if values.is_empty() => value,
             last => {
@@ -120,7 +120,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn names(&mut self, pair: Pair<'_, Rule>) -> Vec<Name> {
-        pair.into_inner().map(|name| self.name(&name)).collect()
+        inner(pair).map(|name| self.name(&name)).collect()
     }
 
     pub(super) fn declaration(&mut self, pair: Pair<'_, Rule>) -> Declaration {
@@ -218,7 +218,7 @@ impl Builder<'_> {
         let span = self.span(&pair);
         let mut yielded = false;
         self.depth += 1;
-        for part in pair.into_inner() {
+        for part in inner(pair) {
             let place = self.span(&part);
             if yielded {
                 self.error(place, "`yield` is the last statement of a scan's body, but this follows it");

@@ -1,0 +1,96 @@
+//! One small program per file under `tests/cases/errors`: what the compiler says about it.
+//!
+//! The file itself states its diagnostics, one a line: `// error 4:6-9: part of the message` (line, first and last
+//! column; `4:6-5:1` over several lines, `4:6` where there is nothing to underline, none without a place), or `// warning ...`.
+//! Every diagnostic must be stated and every stated one must come. The rendered reports are snapshots in
+//! `tests/cases/snapshots`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nnc::diag::{Diagnostic, Severity, Sources, Span};
+use nnc::frontend::parse::parse;
+
+#[test]
+fn every_case_says_what_it_states() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut wrong = String::new();
+    for path in programs(&root.join("errors")) {
+        let source = fs::read_to_string(&path).expect("a case can be read");
+        let name = path.strip_prefix(&root).expect("a case is in the folder of cases").with_extension("");
+        let (sources, diagnostics) = check(&path, &source);
+        let stated: Vec<&str> = source.lines().filter(|line| is_statement(line)).collect();
+        let found: Vec<String> = diagnostics.iter().map(|diagnostic| statement(diagnostic, &sources)).collect();
+        if !agree(&stated, &found) {
+            let _ = writeln!(
+                wrong,
+                "{}: the file states\n{}\nfound\n{}\n",
+                name.display(),
+                stated.join("\n"),
+                found.join("\n")
+            );
+        }
+        let reports: Vec<String> = diagnostics.iter().map(|diagnostic| diagnostic.render(&sources, false)).collect();
+        let snapshot = name.to_string_lossy().replace('/', "__");
+        insta::with_settings!({ snapshot_path => root.join("snapshots"), prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(snapshot, reports.join("\n"));
+        });
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// All `.nn` files below a folder, in order.
+fn programs(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).expect("the folder can be read").map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let below = |path: PathBuf| match path.extension() {
+        _ if path.is_dir() => programs(&path),
+        Some(extension) if extension == "nn" => vec![path],
+        _ => Vec::new(),
+    };
+    paths.into_iter().flat_map(below).collect()
+}
+
+/// Everything the frontend says about a file.
+fn check(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
+    let mut sources = Sources::default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = sources.add(name, source);
+    let (_, diagnostics) = parse(source, file);
+    (sources, diagnostics)
+}
+
+fn is_statement(line: &str) -> bool {
+    line.starts_with("// error") || line.starts_with("// warning")
+}
+
+/// The line that a case file would have for a diagnostic.
+fn statement(diagnostic: &Diagnostic, sources: &Sources) -> String {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let place = diagnostic.span().map(|span| format!(" {}", place(span, sources))).unwrap_or_default();
+    format!("// {severity}{place}: {}", diagnostic.message)
+}
+
+fn place(span: Span, sources: &Sources) -> String {
+    let (line, column) = sources.line_column(span);
+    let (last_line, behind) = sources.line_column(Span { start: span.end, ..span });
+    match (span.end - span.start, last_line == line) {
+        (0, _) => format!("{line}:{column}"),
+        (_, true) => format!("{line}:{column}-{}", behind - 1),
+        (_, false) => format!("{line}:{column}-{last_line}:{}", behind.saturating_sub(1)),
+    }
+}
+
+/// Whether the lines agree: the same number, each stated one with the place and a part of the message of the one found.
+fn agree(stated: &[&str], found: &[String]) -> bool {
+    let same = |(stated, found): (&&str, &String)| match (stated.split_once(": "), found.split_once(": ")) {
+        (Some((place, text)), Some((found_place, message))) => place == found_place && message.contains(text.trim()),
+        _ => false,
+    };
+    stated.len() == found.len() && stated.iter().zip(found).all(same)
+}
