@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nnc::diag::{Diagnostic, Severity, Sources, Span};
-use nnc::frontend::parse::parse;
+use nnc::frontend::{Project, Settings, check};
 
 #[test]
 fn every_case_says_what_it_states() {
@@ -19,7 +19,7 @@ fn every_case_says_what_it_states() {
     for path in programs(&root.join("errors")) {
         let source = fs::read_to_string(&path).expect("a case can be read");
         let name = path.strip_prefix(&root).expect("a case is in the folder of cases").with_extension("");
-        let (sources, diagnostics) = check(&path, &source);
+        let (sources, diagnostics) = frontend(&path, &source);
         let stated: Vec<&str> = source.lines().filter(|line| is_statement(line)).collect();
         let found: Vec<String> = diagnostics.iter().map(|diagnostic| statement(diagnostic, &sources)).collect();
         if !agree(&stated, &found) {
@@ -54,12 +54,13 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Everything the frontend says about a file.
-fn check(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
-    let mut sources = Sources::default();
+fn frontend(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let file = sources.add(name, source);
-    let (_, diagnostics) = parse(source, file);
-    (sources, diagnostics)
+    let (project, mut diagnostics) = Project::parse(&name, source);
+    if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        diagnostics.extend(check(&project, &Settings::default()).err().into_iter().flatten());
+    }
+    (project.sources, diagnostics)
 }
 
 fn is_statement(line: &str) -> bool {

@@ -87,7 +87,10 @@ impl Project {
         let (names, problems) = resolve::globals(&project.user.items);
         project.user_names = names;
         diagnostics.extend(problems);
-        diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
+        // Where statements could not be read, the names that they bind are missing.
+        if !diagnostics.iter().any(|d| d.severity == Severity::Error) {
+            diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
+        }
         diagnostics.sort_by_key(|d| d.span().map(|s| (s.file, s.start)));
         project.problems.clone_from(&diagnostics);
         (project, diagnostics)
