@@ -131,7 +131,8 @@ fn train_step(elaboration: &Elaboration, order: &[usize]) -> Function {
 fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
     let graph = elaboration.builder.graph();
     let mut needed: HashSet<NodeId> = HashSet::new();
-    let mut waiting: Vec<NodeId> = wanted.iter().flat_map(|w| [Some(w.value), w.updates]).flatten().map(|v| v.node).collect();
+    let mut waiting: Vec<NodeId> =
+        wanted.iter().flat_map(|w| [Some(w.value), w.updates]).flatten().map(|v| v.node).collect();
     while let Some(id) = waiting.pop() {
         if needed.insert(id) {
             waiting.extend(graph.node(id).inputs.iter().map(|v| v.node));

@@ -55,7 +55,8 @@ pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnos
         };
         if let Some(first) = places.get(&name.text) {
             problems.push(
-                Diagnostic::error(name.span, format!("`{}` is defined twice", name.text)).label(first.span, "first here"),
+                Diagnostic::error(name.span, format!("`{}` is defined twice", name.text))
+                    .label(first.span, "first here"),
             );
             continue;
         }
@@ -295,7 +296,9 @@ impl Resolver<'_> {
         for entry in &split.contents {
             match entry {
                 // The reader's own name is none of the language's.
-                SplitEntry::Bind { reader: Expression { kind: ExpressionKind::Call { arguments, .. }, .. }, .. } => {
+                SplitEntry::Bind {
+                    reader: Expression { kind: ExpressionKind::Call { arguments, .. }, .. }, ..
+                } => {
                     self.expressions(arguments.iter().map(|a| &a.value));
                 }
                 SplitEntry::Take { amount, .. } => self.expression(amount),

@@ -48,7 +48,8 @@ impl Elaborator<'_> {
             Value::DType(dtype) => self.convert(dtype, &given, span),
             Value::Partial(waiting) => {
                 // Arguments given now go before those given when the function was made to wait.
-                let later = waiting.given.iter().filter(|w| !given.iter().any(|g| g.name == w.name && g.name.is_some()));
+                let later =
+                    waiting.given.iter().filter(|w| !given.iter().any(|g| g.name == w.name && g.name.is_some()));
                 let merged = given.iter().chain(later).cloned().collect();
                 self.call(body, waiting.callee.clone(), merged, span, piped)
             }
@@ -60,7 +61,13 @@ impl Elaborator<'_> {
         }
     }
 
-    fn call_function(&mut self, body: &mut Body, closure: &Rc<Closure>, given: Vec<Given>, span: Span) -> Outcome<Value> {
+    fn call_function(
+        &mut self,
+        body: &mut Body,
+        closure: &Rc<Closure>,
+        given: Vec<Given>,
+        span: Span,
+    ) -> Outcome<Value> {
         let definition = &closure.definition;
         let code = Code::Definition(definition.clone());
         let slots = self.slots(&code, given, Vec::new(), span)?;
@@ -153,8 +160,9 @@ impl Elaborator<'_> {
     /// Gives an instance that stands at the top a line in the table of layers.
     fn record(&mut self, instance: &Rc<Instance>) {
         let path = instance_path(instance);
-        if instance.scope.is_top() && !self.records.iter().any(|r| r.path == *path) {
+        if instance.scope.is_top() && !self.record_index.contains_key(&*path) {
             let layer = instance.code.name().to_owned();
+            self.record_index.insert(path.to_string(), self.records.len());
             self.records.push(Record { path: path.to_string(), layer, output: Vec::new() });
         }
     }
@@ -168,11 +176,12 @@ impl Elaborator<'_> {
     }
 
     fn record_output(&mut self, path: &str, value: &Value) {
+        let Some(at) = self.record_index.get(path).copied().filter(|at| self.records[*at].output.is_empty()) else {
+            return;
+        };
         let mut types = Vec::new();
         self.tensor_types(value, &mut types);
-        if let Some(record) = self.records.iter_mut().find(|r| r.path == path && r.output.is_empty()) {
-            record.output = types;
-        }
+        self.records[at].output = types;
     }
 
     fn tensor_types(&self, value: &Value, out: &mut Vec<TensorType>) {
@@ -203,6 +212,10 @@ impl Elaborator<'_> {
             return Err(self.fatal(Diagnostic::error(span, message).help(help)));
         }
         self.budget.calls += 1;
+        if self.budget.calls > limits::CALLS {
+            let message = format!("the model makes more than {} calls at compile time", limits::CALLS);
+            return Err(self.fatal(Diagnostic::error(span, message)));
+        }
         if self.budget.calls % 256 == 0 {
             self.check_time(span)?;
         }
@@ -221,13 +234,7 @@ impl Elaborator<'_> {
     }
 
     /// Assigns arguments to parameters and complains of those that are missing.
-    fn slots(
-        &mut self,
-        code: &Code,
-        given: Vec<Given>,
-        later: Vec<Given>,
-        span: Span,
-    ) -> Outcome<Vec<Option<Given>>> {
+    fn slots(&mut self, code: &Code, given: Vec<Given>, later: Vec<Given>, span: Span) -> Outcome<Vec<Option<Given>>> {
         let slots = self.assign(code, given, later)?;
         let missing = code.parameters().iter().zip(&slots).find(|(p, s)| s.is_none() && p.default.is_none());
         match missing {
@@ -272,12 +279,7 @@ impl Elaborator<'_> {
     }
 
     /// The error for a named argument that the callee does not have.
-    pub(super) fn unknown_argument(
-        &mut self,
-        callee: &str,
-        name: &Name,
-        known: &[&str],
-    ) -> super::Failure {
+    pub(super) fn unknown_argument(&mut self, callee: &str, name: &Name, known: &[&str]) -> super::Failure {
         let diagnostic = Diagnostic::error(name.span, format!("`{callee}` has no argument `{}`", name.text));
         self.fail(match nearest(&name.text, known.iter().copied()) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
@@ -286,13 +288,7 @@ impl Elaborator<'_> {
         })
     }
 
-    fn fill(
-        &mut self,
-        code: &Code,
-        slots: &mut [Option<Given>],
-        at: usize,
-        argument: Given,
-    ) -> Outcome<()> {
+    fn fill(&mut self, code: &Code, slots: &mut [Option<Given>], at: usize, argument: Given) -> Outcome<()> {
         match slots.get_mut(at) {
             Some(slot @ None) => {
                 *slot = Some(argument);

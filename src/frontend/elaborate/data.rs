@@ -147,8 +147,7 @@ impl Elaborator<'_> {
                 None => diagnostic.help(format!("there are {}", READERS.join(", "))),
             }));
         }
-        let arguments: Outcome<Vec<ReaderArgument>> =
-            arguments.iter().map(|a| self.reader_argument(body, a)).collect();
+        let arguments: Outcome<Vec<ReaderArgument>> = arguments.iter().map(|a| self.reader_argument(body, a)).collect();
         Ok(Reader { name: name.to_string(), name_span: callee.span, arguments: arguments?, span: e.span })
     }
 
@@ -161,7 +160,8 @@ impl Elaborator<'_> {
             }
             None if value.is_poison() => Err(super::Failure::Reported),
             None => {
-                let message = format!("an option of a reader is known at compile time, this is {}", self.describe(&value));
+                let message =
+                    format!("an option of a reader is known at compile time, this is {}", self.describe(&value));
                 Err(self.error(span, message))
             }
         }
@@ -183,12 +183,12 @@ impl Elaborator<'_> {
             (Value::Float(_), _, Some(part)) if part > 0.0 && part < 1.0 && last => Ok(Take::LastFraction(part)),
             (Value::Float(_), _, Some(part)) if part > 0.0 && part < 1.0 => Ok(Take::FirstFraction(part)),
             _ => {
-                let message = format!("`take` is a number of rows or a fraction between 0 and 1, not {}", self.describe(&value));
+                let message =
+                    format!("`take` is a number of rows or a fraction between 0 and 1, not {}", self.describe(&value));
                 Err(self.error(amount.span, message))
             }
         }
     }
-
 }
 
 fn quoted(names: &[String]) -> String {

@@ -39,10 +39,13 @@ impl Elaborator<'_> {
         match body.context {
             Context::Model | Context::Layer => {}
             Context::Function | Context::Outside => {
-                let message = format!("a `fn` has no parameters of its own, so `param {}` cannot stand here", name.text);
+                let message =
+                    format!("a `fn` has no parameters of its own, so `param {}` cannot stand here", name.text);
                 return Err(self.fail(Diagnostic::error(name.span, message).help("make it a `layer`")));
             }
-            Context::Optimizer => return Err(self.error(name.span, "an optimizer has no `param` of its own, only `state`")),
+            Context::Optimizer => {
+                return Err(self.error(name.span, "an optimizer has no `param` of its own, only `state`"));
+            }
         }
         let Some(ty) = ty else {
             return Err(self.error(name.span, format!("`param {}` needs a type, such as `f32[n, units]`", name.text)));
@@ -90,7 +93,8 @@ impl Elaborator<'_> {
     ) -> Outcome<()> {
         let word = if is_parameter { "param" } else { "state" };
         if let Some(symbol) = ty.shape.iter().flat_map(Dim::symbols).next() {
-            let message = format!("the shape of a {word} must be known at compile time, {ty} depends on `{}`", symbol.0);
+            let message =
+                format!("the shape of a {word} must be known at compile time, {ty} depends on `{}`", symbol.0);
             return Err(self.error(ty_span, message));
         }
         if !body.declared.insert(name.text.clone()) {
@@ -166,7 +170,14 @@ impl Elaborator<'_> {
     }
 
     /// The value as a tensor of exactly `ty`: numbers and smaller shapes are spread, and if `cast`, dtypes converted.
-    pub(super) fn fit(&mut self, value: Value, ty: &TensorType, span: Span, what: &str, cast: bool) -> Outcome<ValueId> {
+    pub(super) fn fit(
+        &mut self,
+        value: Value,
+        ty: &TensorType,
+        span: Span,
+        what: &str,
+        cast: bool,
+    ) -> Outcome<ValueId> {
         let id = match &value {
             Value::Tensor(id) => *id,
             Value::Poison => return Err(super::Failure::Reported),
@@ -180,7 +191,8 @@ impl Elaborator<'_> {
             }
         };
         let actual = self.builder.type_of(id).clone();
-        let id = if cast && ty.dtype.is_float() == actual.dtype.is_float() { self.builder.cast(id, ty.dtype) } else { id };
+        let id =
+            if cast && ty.dtype.is_float() == actual.dtype.is_float() { self.builder.cast(id, ty.dtype) } else { id };
         if self.builder.type_of(id).dtype.storage() == ty.dtype.storage()
             && let Ok(spread) = self.builder.broadcast(id, &ty.shape)
         {
@@ -210,8 +222,13 @@ impl Elaborator<'_> {
             }));
         };
         let new = self.expression(body, value)?;
+        // An optimizer's states are the last ones made.
+        let at = match body.context {
+            Context::Optimizer => self.optimizer_states.iter().rposition(|m| m.path == path),
+            _ => self.member_index.get(&path).copied(),
+        };
+        let Some(at) = at else { return Err(super::Failure::Reported) };
         let members = if body.context == Context::Optimizer { &self.optimizer_states } else { &self.members };
-        let Some(at) = members.iter().position(|m| m.path == path) else { return Err(super::Failure::Reported) };
         let ty = members[at].ty.clone();
         let id = self.fit(new, &ty, value.span, &name.text, false)?;
         let members = if body.context == Context::Optimizer { &mut self.optimizer_states } else { &mut self.members };
@@ -219,5 +236,4 @@ impl Elaborator<'_> {
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
     }
-
 }

@@ -1,6 +1,5 @@
 //! Operators: folded on compile-time values, primitives of the graph on tensors.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::value::Value;
@@ -98,7 +97,7 @@ impl Elaborator<'_> {
             (Value::Poison, _) | (_, Value::Poison) => Ok(Value::Poison),
             (Value::Tensor(_), _) | (_, Value::Tensor(_)) => {
                 self.operation(primitive_name(operator), &[left, right], span)
-            },
+            }
             (Value::Int(a), Value::Int(b)) => self.int_binary(operator, &a.clone(), &b.clone(), span),
             (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => {
                 match (left.0.as_number(), right.0.as_number()) {
@@ -115,7 +114,7 @@ impl Elaborator<'_> {
             }
             (Value::Tuple(a), Value::Tuple(b)) if operator == BinaryOperator::Add => {
                 self.check_length(a.len() + b.len(), span)?;
-                Ok(Value::Tuple(Rc::new(a.iter().chain(b.iter()).cloned().collect())))
+                Ok(Value::tuple(a.iter().chain(b.iter()).cloned().collect()))
             }
             (Value::Text(a), Value::Text(b)) if operator == BinaryOperator::Add => {
                 if a.len() + b.len() > limits::TEXT_LENGTH {
@@ -152,7 +151,9 @@ impl Elaborator<'_> {
                 },
             },
             BinaryOperator::Remainder => match (a.constant(), b.constant()) {
-                (Some(a), Some(b)) => floor_division(a, b).and_then(|q| a.checked_sub(q.checked_mul(b)?)).map(Dim::from),
+                (Some(a), Some(b)) => {
+                    floor_division(a, b).and_then(|q| a.checked_sub(q.checked_mul(b)?)).map(Dim::from)
+                }
                 _ if a.div_exact(b).is_some() => Some(Dim::from(0i64)),
                 _ => return Err(self.unknown_size(symbol(operator), a, b, span)),
             },
@@ -184,12 +185,10 @@ impl Elaborator<'_> {
         let overflow = format!("{a}^{b} does not fit 64 bits");
         match (a.constant(), b.constant()) {
             (Some(base), Some(exponent)) if exponent < 0 => Ok(Value::Float((base as f64).powf(exponent as f64))),
-            (Some(base), Some(exponent)) => {
-                match u32::try_from(exponent).ok().and_then(|e| base.checked_pow(e)) {
-                    Some(power) => Ok(Value::int(power)),
-                    None => Err(self.error(span, overflow)),
-                }
-            }
+            (Some(base), Some(exponent)) => match u32::try_from(exponent).ok().and_then(|e| base.checked_pow(e)) {
+                Some(power) => Ok(Value::int(power)),
+                None => Err(self.error(span, overflow)),
+            },
             (None, Some(exponent @ 0..=8)) => {
                 let power = (0..exponent).try_fold(Dim::from(1i64), |product, _| product.mul(a));
                 power.map(Value::Int).ok_or_else(|| self.error(span, overflow))
@@ -283,6 +282,9 @@ impl Elaborator<'_> {
 
     /// Refuses tensors that no machine can hold.
     pub(super) fn check_tensor(&mut self, ty: &TensorType, span: Span) -> Outcome<()> {
+        if ty.rank() > limits::RANK {
+            return Err(self.error(span, format!("a tensor of {} dims: more than {}", ty.rank(), limits::RANK)));
+        }
         if let Some(dim) = ty.shape.iter().find(|d| d.constant().is_some_and(|c| c < 0)) {
             return Err(self.error(span, format!("{ty} has a dim of negative size {dim}")));
         }

@@ -33,13 +33,19 @@ pub(super) struct Objective<'e> {
 
 impl Elaborator<'_> {
     /// Elaborates one `minimize`. Returns the indices of the members it trains.
-    pub(super) fn minimize(&mut self, body: &mut Body, objective: &Objective<'_>, loss: ValueId) -> Outcome<Vec<usize>> {
+    pub(super) fn minimize(
+        &mut self,
+        body: &mut Body,
+        objective: &Objective<'_>,
+        loss: ValueId,
+    ) -> Outcome<Vec<usize>> {
         let used = self.reachable([loss]);
         let all: Vec<usize> = (0..self.members.len()).filter(|i| self.members[*i].is_parameter).collect();
         let chosen = objective.over.clone().unwrap_or(all);
         let trained: Vec<usize> = chosen.into_iter().filter(|i| used.contains(&self.members[*i].argument)).collect();
         if trained.is_empty() {
-            let message = format!("no parameter is trained: the loss `{}` depends on none of them", objective.loss.text);
+            let message =
+                format!("no parameter is trained: the loss `{}` depends on none of them", objective.loss.text);
             return Err(self.error(objective.span, message));
         }
         let targets: Vec<ValueId> = trained.iter().map(|i| self.members[*i].argument).collect();
@@ -118,7 +124,8 @@ impl Elaborator<'_> {
             Value::Optimizer(closure, given) => (closure, given),
             Value::Poison => return Err(super::Failure::Reported),
             other => {
-                let message = format!("`with` takes an optimizer such as `adam(lr=1e-3)`, not {}", self.describe(&other));
+                let message =
+                    format!("`with` takes an optimizer such as `adam(lr=1e-3)`, not {}", self.describe(&other));
                 return Err(self.error(with.span, message));
             }
         };

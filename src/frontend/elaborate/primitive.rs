@@ -124,7 +124,7 @@ impl Elaborator<'_> {
         }
         Ok(match outputs {
             [single] => Value::Tensor(*single),
-            several => Value::Tuple(std::rc::Rc::new(several.iter().map(|id| Value::Tensor(*id)).collect())),
+            several => Value::tuple(several.iter().map(|id| Value::Tensor(*id)).collect()),
         })
     }
 
@@ -154,8 +154,10 @@ impl Elaborator<'_> {
                 return Err(self.error(argument.span, message));
             }
             if taken[place] && !(primitive.rest && place + 1 == count && argument.name.is_none()) {
-                let message =
-                    format!("the argument `{}` of `{}` is given twice", primitive.parameters[place].name, primitive.name);
+                let message = format!(
+                    "the argument `{}` of `{}` is given twice",
+                    primitive.parameters[place].name, primitive.name
+                );
                 return Err(self.error(argument.span, message));
             }
             taken[place] = true;
@@ -163,7 +165,8 @@ impl Elaborator<'_> {
         }
         match primitive.parameters.iter().zip(&taken).find(|(p, taken)| p.required && !**taken) {
             Some((parameter, _)) => {
-                let message = format!("`{}` needs an argument for `{}`: {}", primitive.name, parameter.name, parameter.kind);
+                let message =
+                    format!("`{}` needs an argument for `{}`: {}", primitive.name, parameter.name, parameter.kind);
                 Err(self.error(span, message))
             }
             None => Ok(places),
@@ -192,13 +195,7 @@ impl Elaborator<'_> {
         })
     }
 
-    fn type_error(
-        &mut self,
-        error: TypeError,
-        given: &[Given],
-        places: &[usize],
-        span: Span,
-    ) -> Failure {
+    fn type_error(&mut self, error: TypeError, given: &[Given], places: &[usize], span: Span) -> Failure {
         let mut diagnostic = Diagnostic::error(span, error.message);
         diagnostic.notes = error.notes;
         let mut blamed: Vec<&Given> =
@@ -242,7 +239,9 @@ fn fold(name: &str, given: &[Given]) -> Option<Value> {
     let ints: Option<Vec<i64>> = given.iter().map(|g| g.value.as_int()).collect();
     match (function.rule(), ints) {
         (Rule::Same, Some(ints)) => fold_ints(function, &ints).map(Value::int),
-        (Rule::Float, Some(ints)) if matches!(function, ScalarFunction::Floor | ScalarFunction::Ceil | ScalarFunction::Round) => {
+        (Rule::Float, Some(ints))
+            if matches!(function, ScalarFunction::Floor | ScalarFunction::Ceil | ScalarFunction::Round) =>
+        {
             Some(Value::int(ints[0]))
         }
         (Rule::Same | Rule::Float, _) => Some(Value::Float(function.eval(DType::F64, &numbers))),
@@ -273,8 +272,12 @@ fn fold_list(name: &str, items: &[Value]) -> Option<Value> {
     match (name, dims) {
         ("sum", Some(dims)) => dims.iter().try_fold(Dim::from(0i64), |sum, d| sum.add(d)).map(Value::Int),
         ("prod", Some(dims)) => dims.iter().try_fold(Dim::from(1i64), |product, d| product.mul(d)).map(Value::Int),
-        ("max", Some(dims)) => dims.iter().map(|d| d.constant()).collect::<Option<Vec<_>>>()?.into_iter().max().map(Value::int),
-        ("min", Some(dims)) => dims.iter().map(|d| d.constant()).collect::<Option<Vec<_>>>()?.into_iter().min().map(Value::int),
+        ("max", Some(dims)) => {
+            dims.iter().map(|d| d.constant()).collect::<Option<Vec<_>>>()?.into_iter().max().map(Value::int)
+        }
+        ("min", Some(dims)) => {
+            dims.iter().map(|d| d.constant()).collect::<Option<Vec<_>>>()?.into_iter().min().map(Value::int)
+        }
         (_, None) => {
             let numbers: Vec<f64> = items.iter().map(Value::as_number).collect::<Option<_>>()?;
             Some(Value::Float(match name {

@@ -8,7 +8,9 @@ use super::statement::{Body, Context};
 use super::value::Value;
 use super::{Elaborator, Outcome};
 use crate::diag::{Diagnostic, Span, nearest};
-use crate::frontend::ast::{Definition, Expression, ExpressionKind, Item, Name, TrainBlock, TrainEntry, TrainEntryKind};
+use crate::frontend::ast::{
+    Definition, Expression, ExpressionKind, Item, Name, TrainBlock, TrainEntry, TrainEntryKind,
+};
 use crate::frontend::model::{MetricName, Minimize, Recipe, Stop, Validate};
 use crate::ir::graph::ResultRole;
 
@@ -64,7 +66,9 @@ impl Elaborator<'_> {
                 let label = *first;
                 let start = Span { end: span.start + 5, ..span };
                 let message = format!("there is a second block for the model `{}`", definition.name.text);
-                return Err(self.fail(Diagnostic::error(start, message).label(Span { end: label.start + 5, ..label }, "the first")));
+                return Err(self.fail(
+                    Diagnostic::error(start, message).label(Span { end: label.start + 5, ..label }, "the first"),
+                ));
             }
             found = Some((block, span));
         }
@@ -168,7 +172,8 @@ impl Elaborator<'_> {
         match value.as_number() {
             Some(x) if x > 0.0 && x < 1.0 => Ok(Validate::Fraction(x)),
             _ => {
-                let message = format!("`validate` is a fraction between 0 and 1 or a split, not {}", self.describe(&value));
+                let message =
+                    format!("`validate` is a fraction between 0 and 1 or a split, not {}", self.describe(&value));
                 Err(self.error(e.span, message))
             }
         }

@@ -116,7 +116,10 @@ impl Scope {
         if self.taken.borrow_mut().insert(label.to_owned()) {
             return label.to_owned();
         }
-        (2..).map(|i| format!("{label}_{i}")).find(|n| self.taken.borrow_mut().insert(n.clone())).expect("some number is free")
+        (2..)
+            .map(|i| format!("{label}_{i}"))
+            .find(|n| self.taken.borrow_mut().insert(n.clone()))
+            .expect("some number is free")
     }
 
     /// The path of a random draw made directly in this scope; different at every call.

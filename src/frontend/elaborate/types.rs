@@ -99,8 +99,12 @@ impl Elaborator<'_> {
                 let count = self.dim(body, classes)?;
                 match count.constant() {
                     Some(k) if (1..=MOST_CLASSES).contains(&k) => Ok(DType::Index { classes: k as u32 }),
-                    Some(k) => Err(self.error(*span, format!("`index({k})` must have between 1 and {MOST_CLASSES} classes"))),
-                    None => Err(self.error(*span, format!("the number of classes `{count}` is not known at compile time"))),
+                    Some(k) => {
+                        Err(self.error(*span, format!("`index({k})` must have between 1 and {MOST_CLASSES} classes")))
+                    }
+                    None => {
+                        Err(self.error(*span, format!("the number of classes `{count}` is not known at compile time")))
+                    }
                 }
             }
         }
@@ -121,7 +125,9 @@ impl Elaborator<'_> {
         for (dim, size) in declared.dims.iter().zip(&actual.shape[lead..]) {
             self.bind_dim(body, dim, size);
         }
-        if let (DTypeExpression::Index { classes, .. }, DType::Index { classes: count }) = (&declared.dtype, actual.dtype) {
+        if let (DTypeExpression::Index { classes, .. }, DType::Index { classes: count }) =
+            (&declared.dtype, actual.dtype)
+        {
             self.bind_dim(body, classes, &Dim::from(i64::from(count)));
         }
     }
