@@ -1,1 +1,309 @@
-//! The whole pipeline in one place.
+//! The whole pipeline in one place: from source text to a checked model, to programs, to code in memory or in a file.
+//!
+//! [`compile`] and [`compile_file`] check a model; [`Compiled::jit`] makes a [`Session`] that trains and infers;
+//! [`Compiled::program`] runs the stages of one entry point and shows each to an [`Observer`].
+
+pub mod bytes;
+mod dump;
+mod error;
+pub mod header;
+pub mod layout;
+pub mod object;
+mod session;
+mod slice;
+mod stages;
+
+use std::path::Path;
+
+use crate::diag::{Diagnostic, Severity, Sources, nearest};
+use crate::frontend::model::CheckedModel;
+use crate::frontend::{Project, check};
+use crate::ir::dim::{Dim, Sizes, Symbol};
+use crate::ir::graph::{Function, Role};
+use crate::ir::types::{DType, TensorType};
+
+pub use dump::Stage;
+pub use error::{Error, SourceErrors};
+pub use object::{Object, ObjectOptions};
+pub use session::{JitOptions, Report, Session, Storage};
+pub use slice::{Output, Slice};
+pub use stages::{Lowered, Observer, Quiet};
+
+pub use crate::codegen::{Cpu, Target};
+pub use crate::frontend::Settings;
+
+/// The random numbers that compiled code draws, for the host: shuffling uses the same generator.
+pub mod random {
+    pub use crate::ir::ops::random_bits::{fnv1a, philox, word};
+}
+
+use layout::Layout;
+
+/// The functions a model compiles to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entry {
+    /// First values of parameters and states.
+    Init,
+    /// The outputs.
+    Infer,
+    /// Losses and metrics, without training.
+    Eval,
+    /// Losses and metrics with gradients, optimizer and states.
+    TrainStep,
+}
+
+impl Entry {
+    /// All entries with their names on the command line and in symbols.
+    pub const ALL: [(&'static str, Entry); 4] =
+        [("init", Entry::Init), ("infer", Entry::Infer), ("eval", Entry::Eval), ("train_step", Entry::TrainStep)];
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, e)| *e == self).map(|(n, _)| *n).expect("every entry is in the table")
+    }
+}
+
+/// A checked model, ready to be specialised to sizes.
+#[derive(Debug)]
+pub struct Compiled {
+    project: Project,
+    model: CheckedModel,
+    /// Sizes of symbolic dims given from outside (`--size t=32`).
+    extra_sizes: Sizes,
+}
+
+/// Checks the model in the file at `path`.
+///
+/// # Errors
+/// If the file cannot be read, or is wrong.
+pub fn compile_file(path: impl AsRef<Path>) -> Result<Compiled, Error> {
+    compile_file_with(path, &Settings::default())
+}
+
+/// Checks the model in the file at `path` under settings (model arguments, overrides of the recipe).
+///
+/// # Errors
+/// As [`compile_file`].
+pub fn compile_file_with(path: impl AsRef<Path>, settings: &Settings) -> Result<Compiled, Error> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|error| Error::Read { path: path.to_path_buf(), error })?;
+    let name = path.display().to_string();
+    match crate::frontend::parse::decode(&bytes) {
+        Ok(text) => compile_with(&name, &text, settings),
+        Err(diagnostic) => {
+            let mut sources = Sources::default();
+            sources.add(name, String::from_utf8_lossy(&bytes).into_owned());
+            Err(Error::source(vec![diagnostic], sources))
+        }
+    }
+}
+
+/// Checks the model in `source`; `name` stands for the file in diagnostics.
+///
+/// # Errors
+/// If the source is wrong.
+pub fn compile(name: &str, source: &str) -> Result<Compiled, Error> {
+    compile_with(name, source, &Settings::default())
+}
+
+/// Checks the model in `source` under settings.
+///
+/// # Errors
+/// If the source is wrong.
+pub fn compile_with(name: &str, source: &str, settings: &Settings) -> Result<Compiled, Error> {
+    let (project, diagnostics) = Project::parse(name, source);
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return Err(Error::source(diagnostics, project.sources));
+    }
+    match check(&project, settings) {
+        Ok(mut model) => {
+            model.warnings.splice(0..0, diagnostics);
+            Ok(Compiled { project, model, extra_sizes: Sizes::new() })
+        }
+        Err(errors) => Err(Error::source(errors, project.sources)),
+    }
+}
+
+impl Compiled {
+    /// The checked model: fields, parameters, layers, recipe, data.
+    pub fn model(&self) -> &CheckedModel {
+        &self.model
+    }
+
+    /// The parsed file and library.
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// Warnings about the file.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.model.warnings
+    }
+
+    /// Fixes a symbolic dim other than the batch.
+    pub fn set_size(&mut self, symbol: &str, size: i64) {
+        self.extra_sizes.insert(Symbol(symbol.into()), size);
+    }
+
+    /// Compiles into memory, one thread for each core.
+    ///
+    /// # Errors
+    /// If the initial values cannot be compiled.
+    pub fn jit(self) -> Result<Session, Error> {
+        self.jit_with(JitOptions::default())
+    }
+
+    /// Compiles into memory.
+    ///
+    /// # Errors
+    /// As [`jit`](Self::jit).
+    pub fn jit_with(self, options: JitOptions) -> Result<Session, Error> {
+        Session::new(self, options)
+    }
+
+    /// The symbolic dim that counts rows: the first dim of the first field that starts with one.
+    pub fn batch_symbol(&self) -> Option<Symbol> {
+        let leading = self.model.fields.iter().filter_map(|f| f.ty.shape.first());
+        leading.filter(|d| d.constant().is_none()).find_map(|d| match d.symbols().as_slice() {
+            [one] if *d == Dim::symbol(one.0.clone()) => Some(one.clone()),
+            _ => None,
+        })
+    }
+
+    /// The rows of a batch where no data says: the recipe's batch.
+    pub fn nominal_rows(&self) -> usize {
+        self.model.recipe.as_ref().map_or(1, |r| usize::try_from(r.batch).unwrap_or(usize::MAX))
+    }
+
+    /// The size of every symbolic dim for batches of `rows` rows.
+    ///
+    /// # Errors
+    /// If a field has a symbolic dim that is neither the batch nor given by [`set_size`](Self::set_size).
+    pub fn sizes(&self, rows: usize) -> Result<Sizes, Error> {
+        let mut sizes = self.extra_sizes.clone();
+        let rows = i64::try_from(rows).map_err(|_| Error::Sizes(format!("{rows} rows are too many")))?;
+        if let Some(batch) = self.batch_symbol() {
+            sizes.insert(batch, rows);
+        } else {
+            sizes.entry(Symbol("batch".into())).or_insert(rows);
+        }
+        let used = self.model.fields.iter().flat_map(|f| f.ty.shape.iter().flat_map(Dim::symbols));
+        match used.into_iter().find(|s| !sizes.contains_key(s)) {
+            Some(symbol) => Err(Error::UnknownSize(symbol.0.to_string())),
+            None => Ok(sizes),
+        }
+    }
+
+    /// The number of rows in `fields`, after checking that each field is declared, has the declared dtype, and holds whole rows, as many as the others.
+    ///
+    /// # Errors
+    /// The first field that does not fit.
+    pub fn rows_of(&self, fields: &[(&str, Slice<'_>)]) -> Result<usize, Error> {
+        let one = self.sizes(1)?;
+        let mut rows: Option<(usize, &str)> = None;
+        for (name, slice) in fields {
+            let wrong = |reason: String| Error::Field { field: (*name).to_string(), reason };
+            let Some(field) = self.model.fields.iter().find(|f| f.name == *name) else {
+                let near = nearest(name, self.model.fields.iter().map(|f| f.name.as_str()));
+                let hint = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                return Err(wrong(format!("the model declares no such input or target{hint}")));
+            };
+            if slice.dtype() != field.ty.dtype.storage() {
+                return Err(wrong(format!("declared as {}, given as {}", field.ty, slice.dtype())));
+            }
+            let row = field.ty.substitute(&one).and_then(|t| t.elements()).map(|n| n * field.ty.dtype.bytes());
+            let row = row.ok_or_else(|| wrong(format!("{} is too large", field.ty)))?;
+            check_classes(field.ty.dtype, *slice).map_err(wrong)?;
+            let batched = field.ty.shape.iter().any(|d| self.batch_symbol().is_some_and(|b| d.symbols().contains(&b)));
+            if row == 0 {
+                continue;
+            }
+            if slice.bytes().len() % row != 0 || (!batched && slice.bytes().len() != row) {
+                return Err(wrong(format!(
+                    "declared as {}: {} bytes are not whole rows of {row}",
+                    field.ty,
+                    slice.bytes().len()
+                )));
+            }
+            let found = slice.bytes().len() / row;
+            match rows {
+                _ if !batched => {}
+                None => rows = Some((found, name)),
+                Some((expected, other)) if expected != found => {
+                    return Err(wrong(format!("has {found} rows, but `{other}` has {expected}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(rows.map_or_else(|| self.nominal_rows(), |(n, _)| n))
+    }
+
+    /// The symbolic function of an entry.
+    ///
+    /// # Errors
+    /// If the model has no such entry.
+    pub fn function(&self, entry: Entry) -> Result<&Function, Error> {
+        let entries = &self.model.entries;
+        let (function, reason) = match entry {
+            Entry::Init => (Some(&entries.init), ""),
+            Entry::Infer => (entries.infer.as_ref(), "it has no `output`"),
+            Entry::Eval => (entries.eval.as_ref(), "it has no `loss` and no `metric`"),
+            Entry::TrainStep => {
+                (entries.train_step.as_ref(), "it needs a `loss` and a `train` block that minimizes it")
+            }
+        };
+        function.ok_or(Error::NoEntry { entry: entry.name(), reason })
+    }
+
+    /// Runs the stages of one entry at concrete sizes, showing each to `observer`.
+    ///
+    /// # Errors
+    /// If the model has no such entry, a size is unknown, or an op has no gradient or no lowering.
+    pub fn program(&self, entry: Entry, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
+        stages::lower(self.function(entry)?, sizes, observer)
+    }
+
+    /// The layout of parameters and model states.
+    ///
+    /// # Errors
+    /// If a parameter's size is not a number.
+    pub fn parameter_layout(&self) -> Result<Layout, Error> {
+        let sizes = self.sizes(self.nominal_rows())?;
+        let concrete: Vec<(&str, Option<TensorType>, bool)> =
+            self.model.parameters.iter().map(|p| (p.path.as_str(), p.ty.substitute(&sizes), p.trainable)).collect();
+        lay_out(&concrete)
+    }
+
+    /// The layout of the optimizer's states.
+    ///
+    /// # Errors
+    /// As [`parameter_layout`](Self::parameter_layout).
+    pub fn optimizer_layout(&self) -> Result<Layout, Error> {
+        let sizes = self.sizes(self.nominal_rows())?;
+        let Some(step) = self.model.entries.train_step.as_ref() else { return Ok(Layout::default()) };
+        let states = step.arguments.iter().filter(|a| a.role == Role::OptimizerState);
+        let concrete: Vec<(&str, Option<TensorType>, bool)> =
+            states.map(|a| (a.name.as_str(), a.ty.substitute(&sizes), false)).collect();
+        lay_out(&concrete)
+    }
+}
+
+fn lay_out(tensors: &[(&str, Option<TensorType>, bool)]) -> Result<Layout, Error> {
+    if let Some((path, ..)) = tensors.iter().find(|(_, ty, _)| ty.is_none()) {
+        return Err(Error::Sizes(format!("the size of `{path}` is too large")));
+    }
+    let known = tensors.iter().filter_map(|(path, ty, trained)| ty.as_ref().map(|t| (*path, t, *trained)));
+    Layout::new(known).map_err(|path| Error::Sizes(format!("the size of `{path}` is not known")))
+}
+
+/// Checks that labels are in their class range.
+fn check_classes(dtype: DType, slice: Slice<'_>) -> Result<(), String> {
+    let DType::Index { classes } = dtype else { return Ok(()) };
+    for (row, label) in slice.bytes().chunks_exact(4).enumerate() {
+        let label = i32::from_le_bytes([label[0], label[1], label[2], label[3]]);
+        if label < 0 || label as u32 >= classes {
+            return Err(format!("label {label} at position {row} is outside 0..{classes}"));
+        }
+    }
+    Ok(())
+}

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::ir::graph::Function;
+use crate::ir::loops::Program;
 
 pub mod autodiff;
 pub mod cse;
@@ -40,3 +41,16 @@ pub struct GraphPass {
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[autodiff::PASS, simplify::PASS, cse::PASS, dce::PASS];
+
+/// A pass on a loop program.
+#[derive(Clone, Copy, Debug)]
+pub struct LoopPass {
+    /// What `--dump-after` calls it.
+    pub name: &'static str,
+    /// One line.
+    pub doc: &'static str,
+    pub run: fn(Program) -> Result<Program, PassError>,
+}
+
+/// The passes on loop programs, in the order in which they run.
+pub const LOOP_PASSES: &[LoopPass] = &[tile::PASS, expand_math::PASS, plan_memory::PASS];

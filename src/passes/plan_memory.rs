@@ -6,6 +6,14 @@
 use std::fmt::Write;
 
 use crate::ir::loops::{Buffer, Place, Program};
+use crate::passes::LoopPass;
+
+/// The pass.
+pub const PASS: LoopPass = LoopPass {
+    name: "plan_memory",
+    doc: "gives every temporary buffer a place in the arena",
+    run: |program| Ok(plan(program)),
+};
 
 /// Offsets and the arena's size are multiples of this many bytes.
 const ALIGNMENT: u64 = 64;

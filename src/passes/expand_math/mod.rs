@@ -20,6 +20,17 @@ use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
 use crate::ir::loops::{Block, Instruction, Kernel, Program, Value};
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
+use crate::passes::{LoopPass, PassError};
+
+/// The pass.
+pub const PASS: LoopPass = LoopPass {
+    name: "expand_math",
+    doc: "writes mathematical functions out in machine operations",
+    run: |mut program| match run(&mut program) {
+        Ok(()) => Ok(program),
+        Err(error) => Err(PassError { message: error.to_string(), scope: "".into() }),
+    },
+};
 
 /// A function that has no expansion for its dtype yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use crate::ir::loops::{Buffer, Call, Contract, Instruction, Kernel, Matrix, Place, Program};
 use crate::ir::types::DType;
+use crate::passes::LoopPass;
 use crate::passes::lower::finish::Draft;
 use crate::passes::lower::shared::Shared;
 
@@ -19,6 +20,10 @@ mod site;
 
 use nest::Blocks;
 use site::Site;
+
+/// The pass.
+pub const PASS: LoopPass =
+    LoopPass { name: "tile", doc: "cuts contractions into packed register tiles", run: |program| Ok(tile(program)) };
 
 /// Products of fewer multiplications stay as they are.
 const SMALLEST: u64 = 2048;

@@ -1,0 +1,339 @@
+//! A compiled model in memory: its weights, its optimizer state, and calls of its entry points.
+//!
+//! Entry points are compiled when first called with a batch size, and kept. This is the only place of the crate
+//! that calls generated code.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+
+use crate::codegen::{self, Loaded};
+use crate::diag::nearest;
+use crate::ir::graph::{Function, ResultRole, Role};
+use crate::ir::types::DType;
+
+use super::bytes::AlignedBytes;
+use super::error::Error;
+use super::layout::{Layout, Slot};
+use super::slice::{Output, Slice};
+use super::stages::{Lowered, Quiet};
+use super::{Compiled, Entry};
+
+/// How code is compiled into memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JitOptions {
+    /// Threads that run a step; 0 means one for each core. Results do not depend on it.
+    pub threads: usize,
+}
+
+/// Memory that holds weights: owned bytes, or a private mapping of a weight file.
+pub trait Storage: AsRef<[u8]> + AsMut<[u8]> + Send {}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]> + Send> Storage for T {}
+
+/// Losses and metrics of one call, in the order of the model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub losses: Vec<(String, f64)>,
+    pub metrics: Vec<(String, f64)>,
+}
+
+impl Report {
+    /// The loss or metric called `name`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.losses.iter().chain(&self.metrics).find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+
+    /// Losses, then metrics.
+    pub fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.losses.iter().chain(&self.metrics).map(|(n, v)| (n.as_str(), *v))
+    }
+}
+
+/// One entry point compiled for one batch size.
+struct LoadedEntry {
+    function: Function,
+    code: Box<dyn Loaded>,
+    workspace_bytes: usize,
+}
+
+/// A compiled model with weights.
+pub struct Session {
+    compiled: Compiled,
+    pool: Option<nn_rt::Pool>,
+    layout: Layout,
+    parameters: Box<dyn Storage>,
+    optimizer_layout: Layout,
+    optimizer: AlignedBytes,
+    entries: HashMap<(Entry, usize), LoadedEntry>,
+    workspace: AlignedBytes,
+    seed: u64,
+    step: i32,
+    epoch: i32,
+}
+
+impl Session {
+    pub(super) fn new(compiled: Compiled, options: JitOptions) -> Result<Session, Error> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let layout = compiled.parameter_layout()?;
+        let optimizer_layout = compiled.optimizer_layout()?;
+        let mut session = Session {
+            pool: (threads > 1).then(|| nn_rt::Pool::new(threads)),
+            parameters: Box::new(AlignedBytes::zeroed(layout.bytes())),
+            optimizer: AlignedBytes::zeroed(optimizer_layout.bytes()),
+            layout,
+            optimizer_layout,
+            entries: HashMap::new(),
+            workspace: AlignedBytes::zeroed(0),
+            seed: 0,
+            step: 0,
+            epoch: 1,
+            compiled,
+        };
+        session.initialize(session.compiled.model().recipe.as_ref().map_or(0, |r| r.seed))?;
+        Ok(session)
+    }
+
+    /// The model behind the session.
+    pub fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    /// Sets every parameter and state to its first value, drawn from `seed`, and the step counter to 0.
+    ///
+    /// # Errors
+    /// If the initial values cannot be compiled.
+    pub fn initialize(&mut self, seed: u64) -> Result<(), Error> {
+        (self.seed, self.step, self.epoch) = (seed, 0, 1);
+        let rows = self.compiled.nominal_rows();
+        for output in self.call(Entry::Init, rows, &[])? {
+            let (block, slot): (&mut [u8], &Slot) = match self.layout.find(&output.name) {
+                Some(slot) => ((*self.parameters).as_mut(), slot),
+                None => match self.optimizer_layout.find(&output.name) {
+                    Some(slot) => (self.optimizer.as_mut(), slot),
+                    None => continue,
+                },
+            };
+            block[slot.offset..slot.offset + slot.bytes()].copy_from_slice(output.bytes());
+        }
+        Ok(())
+    }
+
+    /// How the weights lie in [`parameter_bytes`](Self::parameter_bytes).
+    pub fn parameters(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// All parameters and model states: the data section of the weight file.
+    pub fn parameter_bytes(&self) -> &[u8] {
+        (*self.parameters).as_ref()
+    }
+
+    /// The weights, to be changed in place.
+    pub fn parameter_bytes_mut(&mut self) -> &mut [u8] {
+        (*self.parameters).as_mut()
+    }
+
+    /// Puts the weights into other memory, such as a private mapping of a file laid out like [`parameters`](Self::parameters).
+    ///
+    /// # Errors
+    /// If the memory has another length than the layout.
+    pub fn set_storage(&mut self, storage: Box<dyn Storage>) -> Result<(), Error> {
+        let (found, expected) = ((*storage).as_ref().len(), self.layout.bytes());
+        if found != expected {
+            return Err(Error::Weights(format!("the weights take {expected} bytes, not {found}")));
+        }
+        self.parameters = storage;
+        Ok(())
+    }
+
+    /// How the optimizer's states lie in [`optimizer_bytes`](Self::optimizer_bytes).
+    pub fn optimizer_layout(&self) -> &Layout {
+        &self.optimizer_layout
+    }
+
+    /// The optimizer's states.
+    pub fn optimizer_bytes(&self) -> &[u8] {
+        self.optimizer.as_ref()
+    }
+
+    /// The elements of one parameter or state.
+    pub fn parameter(&self, path: &str) -> Option<Output> {
+        let slot = self.layout.find(path)?;
+        let bytes = &self.parameter_bytes()[slot.offset..slot.offset + slot.bytes()];
+        Some(Output {
+            name: path.to_string(),
+            dtype: slot.dtype,
+            shape: slot.shape.clone(),
+            data: AlignedBytes::copy_of(bytes),
+        })
+    }
+
+    /// Sets one parameter or state.
+    ///
+    /// # Errors
+    /// If there is no such path, or `elements` has another dtype or length.
+    pub fn set_parameter<'a>(&mut self, path: &str, elements: impl Into<Slice<'a>>) -> Result<(), Error> {
+        let elements = elements.into();
+        let slot = self.layout.find(path).ok_or_else(|| {
+            let near = nearest(path, self.layout.slots().iter().map(|s| s.path.as_str()));
+            let hint = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+            Error::Weights(format!("the model has no parameter `{path}`{hint}"))
+        })?;
+        if elements.dtype() != slot.dtype || elements.bytes().len() != slot.bytes() {
+            return Err(Error::Weights(format!(
+                "`{path}` holds {} bytes of {}, not {} bytes of {}",
+                slot.bytes(),
+                slot.dtype,
+                elements.bytes().len(),
+                elements.dtype()
+            )));
+        }
+        let range = slot.offset..slot.offset + slot.bytes();
+        self.parameter_bytes_mut()[range].copy_from_slice(elements.bytes());
+        Ok(())
+    }
+
+    /// Training steps done so far.
+    pub fn step(&self) -> i32 {
+        self.step
+    }
+
+    /// Sets the epoch (from 1) that schedules see.
+    pub fn set_epoch(&mut self, epoch: i32) {
+        self.epoch = epoch;
+    }
+
+    /// One training step on a batch: forward, gradients, optimizer, states.
+    ///
+    /// # Errors
+    /// If a field is missing or does not fit, or the model has no training step.
+    pub fn train_step(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
+        let rows = self.compiled.rows_of(fields)?;
+        let before = self.step;
+        self.step += 1;
+        let outputs = self.call(Entry::TrainStep, rows, fields).inspect_err(|_| self.step = before)?;
+        Ok(self.report(Entry::TrainStep, rows, &outputs))
+    }
+
+    /// Losses and metrics of a batch, without training.
+    ///
+    /// # Errors
+    /// As [`train_step`](Self::train_step).
+    pub fn evaluate(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
+        let rows = self.compiled.rows_of(fields)?;
+        let outputs = self.call(Entry::Eval, rows, fields)?;
+        Ok(self.report(Entry::Eval, rows, &outputs))
+    }
+
+    /// The model's outputs for a batch.
+    ///
+    /// # Errors
+    /// As [`train_step`](Self::train_step).
+    pub fn infer(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
+        let rows = self.compiled.rows_of(fields)?;
+        self.call(Entry::Infer, rows, fields)
+    }
+
+    /// Compiles an entry point for a batch size, if that has not been done.
+    ///
+    /// # Errors
+    /// If it cannot be compiled.
+    pub fn prepare(&mut self, entry: Entry, rows: usize) -> Result<(), Error> {
+        if self.entries.contains_key(&(entry, rows)) {
+            return Ok(());
+        }
+        let sizes = self.compiled.sizes(rows)?;
+        let Lowered { function, program } = self.compiled.program(entry, &sizes, &mut Quiet)?;
+        let workspace_bytes = program.arena_bytes as usize;
+        let code = codegen::backends()[0].jit(&[program])?;
+        if self.workspace.as_ref().len() < workspace_bytes {
+            self.workspace = AlignedBytes::zeroed(workspace_bytes);
+        }
+        self.entries.insert((entry, rows), LoadedEntry { function, code, workspace_bytes });
+        Ok(())
+    }
+
+    /// Bytes of workspace that an entry point compiled for `rows` uses; 0 if it has not been compiled.
+    pub fn workspace_bytes(&self, entry: Entry, rows: usize) -> usize {
+        self.entries.get(&(entry, rows)).map_or(0, |l| l.workspace_bytes)
+    }
+
+    fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
+        self.prepare(entry, rows)?;
+        let loaded = &self.entries[&(entry, rows)];
+        let seed = [self.seed as u32, (self.seed >> 32) as u32];
+        // At inference and initialization no step is being taken, so draws come from the seed alone.
+        let step = if entry == Entry::TrainStep { self.step } else { 0 };
+        let epoch = self.epoch;
+
+        let parameters = (*self.parameters).as_mut();
+        let optimizer = self.optimizer.as_mut();
+        let mut pointers: Vec<*mut u8> = Vec::with_capacity(loaded.function.arguments.len() + 4);
+        for argument in &loaded.function.arguments {
+            let known = "every argument of this role has a slot";
+            pointers.push(match argument.role {
+                Role::Input | Role::Target => find_field(&argument.name, fields)?.bytes().as_ptr().cast_mut(),
+                Role::Parameter | Role::State => {
+                    parameters[self.layout.find(&argument.name).expect(known).offset..].as_mut_ptr()
+                }
+                Role::OptimizerState => {
+                    optimizer[self.optimizer_layout.find(&argument.name).expect(known).offset..].as_mut_ptr()
+                }
+                Role::Seed => seed.as_ptr().cast_mut().cast(),
+                Role::Step => (&raw const step).cast_mut().cast(),
+                Role::Epoch => (&raw const epoch).cast_mut().cast(),
+            });
+        }
+        let mut outputs = results_of(&loaded.function);
+        pointers.extend(outputs.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
+
+        let run = loaded.code.entry(&loaded.function.name).expect("the program was compiled under its name");
+        let pool = self.pool.as_ref().map_or(std::ptr::null(), |p| std::ptr::from_ref(p).cast::<c_void>());
+        // SAFETY: the program's pointers are, in order, its function's arguments and its results that are no updates.
+        // `rows_of` and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
+        // of the two blocks have the bytes of their types by `Layout`; results were allocated from their types; the
+        // three scalars live until the call returns. Memory behind shared slices and scalars is only read: compiled
+        // code writes to parameters, states and results alone, which are borrowed mutably here and do not overlap.
+        // The workspace is 64-byte aligned and has `arena_bytes`; the pool outlives the call.
+        unsafe { run(pointers.as_ptr(), self.workspace.as_mut().as_mut_ptr(), pool) };
+        Ok(outputs)
+    }
+
+    fn report(&self, entry: Entry, rows: usize, outputs: &[Output]) -> Report {
+        let mut report = Report::default();
+        let function = &self.entries[&(entry, rows)].function;
+        let results = function.results.iter().filter(|r| !matches!(r.role, ResultRole::Update(_)));
+        for (result, output) in results.zip(outputs) {
+            let value = (output.name.clone(), output.to_f64()[0]);
+            match result.role {
+                ResultRole::Loss => report.losses.push(value),
+                _ => report.metrics.push(value),
+            }
+        }
+        report
+    }
+}
+
+fn find_field<'a>(name: &str, fields: &[(&str, Slice<'a>)]) -> Result<Slice<'a>, Error> {
+    fields.iter().find(|(n, _)| *n == name).map(|(_, slice)| *slice).ok_or_else(|| Error::Field {
+        field: name.to_string(),
+        reason: "not given, but the result depends on it".into(),
+    })
+}
+
+/// Room for the results that are no updates, in order.
+fn results_of(function: &Function) -> Vec<Output> {
+    let results = function.results.iter().filter(|r| !matches!(r.role, ResultRole::Update(_)));
+    results
+        .map(|result| {
+            let ty = function.graph.type_of(result.value);
+            let shape = ty.sizes().expect("a specialized function has concrete types");
+            let bytes = shape.iter().product::<usize>() * ty.dtype.bytes();
+            let dtype = if ty.dtype == DType::Bool { DType::Bool } else { ty.dtype.storage() };
+            Output { name: result.name.clone(), dtype, shape, data: AlignedBytes::zeroed(bytes) }
+        })
+        .collect()
+}

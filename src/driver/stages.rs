@@ -1,0 +1,69 @@
+//! From an entry point to a loop program: the list of stages, each verified, and observed by whoever wants to look.
+
+use std::time::{Duration, Instant};
+
+use crate::ir::dim::Sizes;
+use crate::ir::graph::Function;
+use crate::ir::loops::{self, Program};
+use crate::ir::verify;
+use crate::passes;
+
+use super::error::Error;
+
+/// Sees the result of every stage.
+pub trait Observer {
+    /// Called after stage `name`, which took `time`. `text` prints the result. Returns whether to go on.
+    fn stage(&mut self, name: &str, time: Duration, text: &dyn Fn() -> String) -> bool;
+}
+
+/// An observer that looks at nothing.
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn stage(&mut self, _: &str, _: Duration, _: &dyn Fn() -> String) -> bool {
+        true
+    }
+}
+
+/// An entry point at concrete sizes: the function that describes its arguments and results, and its code as loops.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    pub function: Function,
+    pub program: Program,
+}
+
+/// Runs the stages of one entry point.
+pub(super) fn lower(function: &Function, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
+    let mut clock = Clock { observer, last: Instant::now() };
+    let mut function = function.specialize(sizes).map_err(Error::Sizes)?;
+    clock.stage("specialize", &|| function.to_string())?;
+    for pass in passes::GRAPH_PASSES {
+        function = (pass.run)(&function).map_err(|e| Error::Unsupported(e.to_string()))?;
+        debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
+        clock.stage(pass.name, &|| function.to_string())?;
+    }
+    let fused = passes::fuse::fuse(&function);
+    clock.stage("fuse", &|| fused.to_string())?;
+    let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
+    clock.stage("lower", &|| format!("{program:#?}"))?;
+    for pass in passes::LOOP_PASSES {
+        program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
+        debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
+        clock.stage(pass.name, &|| format!("{program:#?}"))?;
+    }
+    Ok(Lowered { function, program })
+}
+
+/// Tells the observer how long each stage took.
+struct Clock<'a> {
+    observer: &'a mut dyn Observer,
+    last: Instant,
+}
+
+impl Clock<'_> {
+    fn stage(&mut self, name: &str, text: &dyn Fn() -> String) -> Result<(), Error> {
+        let go_on = self.observer.stage(name, self.last.elapsed(), text);
+        self.last = Instant::now();
+        if go_on { Ok(()) } else { Err(Error::Stopped(name.to_string())) }
+    }
+}
