@@ -5,10 +5,11 @@ pub mod mlp;
 use nnc::codegen::{CodegenError, backends};
 use nnc::ir::builder::GraphBuilder;
 use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role};
-use nnc::ir::loops::{Place, Program};
+use nnc::ir::loops::{Place, Program, verify};
 use nnc::ir::ops::{Op, Sample};
 use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
+use nnc::passes::{expand_math, fuse, lower, plan_memory, tile};
 
 /// A function of one node.
 pub fn function_of(sample: &Sample<Op>) -> Function {
@@ -118,6 +119,82 @@ pub fn run_compiled(program: &Program, memory: &mut [Vec<u8>], pool: Option<&nn_
     Ok(())
 }
 
+/// Arguments for a function: varied numbers, small whole ones for integers.
+pub fn arguments_for(function: &Function) -> Vec<Tensor> {
+    let argument = |(number, argument): (usize, &Argument)| {
+        let count = argument.ty.elements().expect("tests have concrete shapes");
+        let part = |i: usize| (0.618_033_988_749_895 * (i + 1) as f64 + 0.31 * number as f64).fract();
+        let value = |i: usize| match argument.ty.dtype {
+            DType::F32 | DType::F64 if argument.role == Role::OptimizerState => {
+                f64::from((part(i) * 0.1 + 0.01) as f32)
+            }
+            DType::F32 | DType::F64 => f64::from((part(i) * 2.0 - 1.0) as f32),
+            DType::Bool => (part(i) * 2.0).floor(),
+            _ => (part(i) * 3.0).floor(),
+        };
+        Tensor::new(argument.ty.clone(), (0..count).map(value).collect())
+    };
+    function.arguments.iter().enumerate().map(argument).collect()
+}
+
+/// The program of a function through all passes, verified after each; with or without tiles.
+pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
+    let verified = |p: Program| verify::program(&p).map(|()| p).map_err(|e| e.to_string());
+    let mut program = verified(lower::lower(&fuse::fuse(function)).map_err(|e| e.to_string())?)?;
+    if tiles {
+        program = verified(tile::tile(program))?;
+    }
+    expand_math::run(&mut program).map_err(|e| e.to_string())?;
+    verified(plan_memory::plan(verified(program)?))
+}
+
+/// Whether compiled code gives what the graph interpreter says, the same bits with and without tiles and threads.
+pub fn check(function: &Function, arguments: &[Tensor]) -> Result<(), String> {
+    let expected = nnc::ir::interpret::run(function, arguments)?;
+    let program = compile(function, true)?;
+    let mut memory = memory_of(&program, arguments);
+    let before = memory.clone();
+    run_compiled(&program, &mut memory, None).map_err(|e| e.to_string())?;
+    for ((result, found), wanted) in function.results.iter().zip(results_in(function, &memory)).zip(&expected) {
+        near(&found, wanted).map_err(|e| format!("result `{}` {e}", result.name))?;
+    }
+    unchanged(function, &before, &memory)?;
+    let mut threaded = before.clone();
+    run_compiled(&program, &mut threaded, Some(&nn_rt::Pool::new(3))).map_err(|e| e.to_string())?;
+    same("three threads", &memory, &threaded)?;
+    let plain = compile(function, false)?;
+    let mut untiled = before;
+    run_compiled(&plain, &mut untiled, None).map_err(|e| e.to_string())?;
+    same("no tiles", &memory, &untiled)
+}
+
+fn same(what: &str, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
+    if one == other { Ok(()) } else { Err(format!("{what} give other bits")) }
+}
+
+/// Arguments that nothing updates keep their bytes.
+fn unchanged(function: &Function, before: &[Vec<u8>], after: &[Vec<u8>]) -> Result<(), String> {
+    for (index, argument) in function.arguments.iter().enumerate() {
+        let updated = function.results.iter().any(|r| r.role == ResultRole::Update(index as u32));
+        if !updated && before[index] != after[index] {
+            return Err(format!("argument `{}` was overwritten", argument.name));
+        }
+    }
+    Ok(())
+}
+
+/// Single precision against double: relative to the largest number of the tensor.
+fn near(found: &[f64], wanted: &Tensor) -> Result<(), String> {
+    let scale = wanted.data.iter().filter(|v| v.is_finite()).fold(1e-3f64, |m, v| m.max(v.abs()));
+    for (i, (a, b)) in found.iter().zip(&wanted.data).enumerate() {
+        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 2e-5 * scale;
+        if !same {
+            return Err(format!("is {a} instead of {b} at {i}"));
+        }
+    }
+    if found.len() == wanted.data.len() { Ok(()) } else { Err("has another size".into()) }
+}
+
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
@@ -128,21 +205,4 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
         out[i / 64].0[i % 64] = *byte;
     }
     out
-}
-
-/// Seconds of a call, the shortest of several.
-pub fn time_compiled(program: &Program, memory: &mut [Vec<u8>], rounds: usize) -> f64 {
-    let loaded = backends()[0].jit(std::slice::from_ref(program)).expect("compiles");
-    let entry = loaded.entry(&program.name).expect("the program is there");
-    let mut aligned: Vec<Vec<Line>> = memory.iter().map(|bytes| lines(bytes)).collect();
-    let mut workspace = lines(&vec![0x3c; program.arena_bytes as usize]);
-    let pointers: Vec<*mut u8> = aligned.iter_mut().map(|lines| lines.as_mut_ptr().cast()).collect();
-    let mut best = f64::MAX;
-    for _ in 0..rounds {
-        let start = std::time::Instant::now();
-        // SAFETY: as in `run_compiled`.
-        unsafe { entry(pointers.as_ptr(), workspace.as_mut_ptr().cast(), std::ptr::null()) };
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best
 }

@@ -1,13 +1,15 @@
 //! Cuts contractions into register tiles.
 //!
-//! A product large enough becomes loops over [`Tile`]s of a fixed shape. The right operand is first packed into panels, one column block
-//! after another with the depth outermost, zero-padded, by a kernel of its own ([`pack`]); with few rows it is read where it lies,
-//! since then each element is used only once or twice. The order of k never changes, so neither do the results.
+//! A product large enough becomes loops over tiles of a fixed shape. The right operand is first packed into panels by a kernel of its
+//! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice. The left one is
+//! read where it lies if its depth is contiguous, and packed otherwise, since steps of a power of two miss the first cache. The order of k never changes, so neither do the results.
 //! Which loop is cut for threads, and into what, depends on the shape alone.
 
 use std::collections::HashMap;
 
-use crate::ir::loops::{Buffer, Call, Contract, Instruction, Kernel, Matrix, Place, Program};
+use crate::ir::loops::{
+    Buffer, BufferId, BufferParameter, BufferUse, Call, Contract, Instruction, Kernel, Matrix, Place, Program,
+};
 use crate::ir::types::DType;
 use crate::passes::LoopPass;
 use crate::passes::lower::finish::Draft;
@@ -18,7 +20,8 @@ mod pack;
 mod rename;
 mod site;
 
-use nest::Blocks;
+use nest::Layout;
+use pack::Packing;
 use site::Site;
 
 /// The pass.
@@ -31,6 +34,12 @@ const SMALLEST: u64 = 2048;
 /// With at most so many rows the right operand is read where it lies.
 const FEW_ROWS: u64 = 8;
 
+/// A left operand whose depth is not contiguous is packed for at least so many columns.
+const MANY_COLUMNS: u64 = 32;
+
+/// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is a whole cache line.
+const LEFT_PANEL: u64 = 16;
+
 /// The register tile: rows and columns of accumulators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TileShape {
@@ -39,10 +48,16 @@ pub struct TileShape {
 }
 
 impl TileShape {
-    /// The shape for a product of this many columns: eight vectors of accumulators.
+    /// The shape for a product of this many columns: few rows of many columns, since each step of the depth loads a vector for
+    /// every accumulator and a number for every row. Narrower where that pads less.
     fn for_product(dtype: DType, columns: u64) -> TileShape {
         let accumulators = ACCUMULATORS * vector_lanes(dtype);
-        let columns = columns.next_multiple_of(4).min(accumulators / 4);
+        // Four, three and two vectors, and what a column costs in each.
+        let widths = [(4, 20), (3, 21), (2, 24)].map(|(quarter, cost)| (accumulators / 8 * quarter, cost));
+        let padded = |(width, cost): &(u64, u64)| (columns.next_multiple_of(*width) * cost, std::cmp::Reverse(*width));
+        let fitting = widths.into_iter().filter(|(width, _)| width.is_multiple_of(4));
+        let (width, _) = fitting.min_by_key(padded).expect("the widest fits");
+        let columns = columns.next_multiple_of(4).min(width);
         TileShape { rows: accumulators / columns, columns }
     }
 
@@ -62,15 +77,7 @@ fn vector_lanes(dtype: DType) -> u64 {
 }
 
 /// What a packed copy was made of; two products with the same key share it while nobody writes the source.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct PackedKey {
-    source: u32,
-    right: Matrix,
-    extents: Vec<u64>,
-    columns: u64,
-    depth: u64,
-    width: u64,
-}
+type PackedKey = (u32, Packing);
 
 /// The program with every large contraction cut into tiles.
 pub fn tile(program: Program) -> Program {
@@ -96,8 +103,8 @@ impl Tiler {
             None => self.shared.call(Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, &kernel.name),
         }
         let written = kernel.buffers.iter().zip(&call.buffers);
-        for (_, buffer) in written.filter(|(p, _)| p.usage != crate::ir::loops::BufferUse::Read) {
-            self.packed.retain(|key, _| key.source != *buffer);
+        for (_, buffer) in written.filter(|(p, _)| p.usage != BufferUse::Read) {
+            self.packed.retain(|(source, _), _| source != buffer);
         }
     }
 
@@ -105,53 +112,61 @@ impl Tiler {
         let contract = &site.contract;
         let dtype = kernel.values[contract.accumulator.0 as usize];
         let in_place = contract.rows <= FEW_ROWS && contract.right.column_stride == 1;
-        let mut buffers = call.buffers.clone();
-        let mut site = site.clone();
-        let shape = if in_place {
-            TileShape::in_place(dtype, contract.rows)
-        } else {
-            let shape = TileShape::for_product(dtype, contract.columns);
-            let packed = self.pack(kernel, call, &site, shape.columns);
-            site.contract.right = pack::packed_matrix(&site, shape.columns, buffers.len() as u32);
-            buffers.push(packed);
-            shape
+        let shape = match in_place {
+            true => TileShape::in_place(dtype, contract.rows),
+            false => TileShape::for_product(dtype, contract.columns),
         };
-        let mut kernel = kernel.clone();
+        let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
+        let mut layout = Layout { shape, left_panel: None, right_packed: false };
         if !in_place {
-            kernel.buffers.push(pack::parameter(&self.buffers[*buffers.last().expect("just pushed") as usize]));
+            let packing = Packing::of_right(site, shape.columns);
+            cut.contract.right = Matrix {
+                buffer: self.pack(&mut product, &packing),
+                address: packing.packed_address(),
+                row_stride: shape.columns as i64,
+                column_stride: 1,
+            };
+            layout.right_packed = true;
+            if contract.left.column_stride != 1 && contract.columns >= MANY_COLUMNS {
+                let panel = LEFT_PANEL.next_multiple_of(shape.rows);
+                let packing = Packing::of_left(site, panel);
+                cut.contract.left = Matrix {
+                    buffer: self.pack(&mut product, &packing),
+                    address: packing.packed_address(),
+                    row_stride: 1,
+                    column_stride: panel as i64,
+                };
+                layout.left_panel = Some(panel);
+            }
         }
-        let blocks = Blocks::new(&site.contract, shape, !in_place);
-        for draft in nest::kernels(&kernel, &buffers, &site, &blocks) {
+        for draft in nest::kernels(&product, &cut, layout) {
             self.shared.call(draft, &kernel.name);
         }
     }
 
-    /// The buffer of the packed right operand, packed by new calls if no earlier product left it.
-    fn pack(&mut self, kernel: &Kernel, call: &Call, site: &Site, width: u64) -> u32 {
-        let contract = &site.contract;
-        let source = call.buffers[contract.right.buffer.0 as usize];
-        let key = PackedKey {
-            source,
-            right: site.canonical_right(),
-            extents: site.right_loops().iter().map(|l| l.1).collect(),
-            columns: contract.columns,
-            depth: contract.depth,
-            width,
+    /// Packs an operand of `product`, unless an earlier product left the same, and makes the packed one a parameter.
+    fn pack(&mut self, product: &mut Draft, packing: &Packing) -> BufferId {
+        let source = product.buffers[packing.source.0 as usize];
+        let parameter = product.kernel.buffers[packing.source.0 as usize].clone();
+        let key = (source, packing.canonical());
+        let packed = match self.packed.get(&key) {
+            Some(packed) => *packed,
+            None => {
+                let packed = self.buffers.len() as u32;
+                let name = format!("packed_{}", self.buffers[source as usize].name);
+                let (dtype, elements) = (parameter.dtype, packing.elements());
+                self.buffers.push(Buffer { name, dtype, elements, place: Place::Arena { offset: None } });
+                for draft in packing.kernels(&parameter, source, packed) {
+                    self.shared.call(draft, &format!("pack_{elements}"));
+                }
+                self.packed.insert(key, packed);
+                packed
+            }
         };
-        if let Some(packed) = self.packed.get(&key) {
-            return *packed;
-        }
-        let packed = self.buffers.len() as u32;
-        let dtype = kernel.buffers[contract.right.buffer.0 as usize].dtype;
-        let elements = pack::elements(site, width);
-        let name = format!("packed_{}", self.buffers[source as usize].name);
-        self.buffers.push(Buffer { name, dtype, elements, place: Place::Arena { offset: None } });
-        let name = format!("pack_{}x{}", contract.depth, contract.columns);
-        for draft in pack::kernels(kernel, site, width, source, packed, elements) {
-            self.shared.call(draft, &name);
-        }
-        self.packed.insert(key, packed);
-        packed
+        let name = format!("packed_{}", parameter.name);
+        product.kernel.buffers.push(BufferParameter { name, elements: packing.elements(), ..parameter });
+        product.buffers.push(packed);
+        BufferId(product.buffers.len() as u32 - 1)
     }
 }
 

@@ -10,93 +10,99 @@ use super::site::Site;
 use crate::ir::loops::{Affine, Block, Contract, Instruction, Kernel, Matrix, Tile};
 use crate::passes::lower::finish::Draft;
 
+/// Rows of a block: with a panel of usual depth they fit into the first cache.
+const BLOCK_ROWS: u64 = 32;
+
 /// Products of fewer multiplications are not cut for threads.
 const SMALLEST_PARALLEL: u64 = 1 << 18;
 
-/// A range of rows or columns: tiles from `start`, then a narrower rest.
+/// The tiles of a product and where they find their operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub shape: TileShape,
+    /// Rows of a panel, if the left operand is packed.
+    pub left_panel: Option<u64>,
+    /// Only a packed right operand has readable padding beyond its last column.
+    pub right_packed: bool,
+}
+
+impl Layout {
+    /// Rows that are handled together: those of a panel, or of a tile.
+    fn strip(self) -> u64 {
+        self.left_panel.unwrap_or(self.shape.rows)
+    }
+}
+
+/// Some of the strips of rows or of the tiles of columns: `count` whole ones from `start`, then a narrower one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     start: u64,
-    tiles: u64,
+    count: u64,
     rest: u64,
 }
 
 impl Span {
     fn is_empty(self) -> bool {
-        self.tiles == 0 && self.rest == 0
+        self.count == 0 && self.rest == 0
     }
-}
-
-/// How a product is cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocks {
-    shape: TileShape,
-    packed: bool,
-    /// What each kernel covers.
-    kernels: Vec<Cover>,
 }
 
 /// What one kernel covers of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Cover {
-    /// `blocks` blocks of `tiles` row tiles, each over all columns.
-    RowBlocks { blocks: u64, tiles: u64, columns: Span },
-    /// Column tiles from 0, each over all rows.
+    /// `blocks` blocks of `strips` strips of rows, each over all columns.
+    RowBlocks { blocks: u64, strips: u64, columns: Span },
+    /// So many tiles of columns, each over all rows.
     Panels { tiles: u64, rows: Span },
-    /// Everything in two ranges, by one thread.
+    /// Some rows of some columns, by one thread.
     Region { rows: Span, columns: Span },
 }
 
-impl Blocks {
-    /// Cuts a product; only a packed right operand has readable padding beyond its last column.
-    pub fn new(contract: &Contract, shape: TileShape, packed: bool) -> Blocks {
-        let span = |extent: u64, tile: u64| Span { start: 0, tiles: extent / tile, rest: extent % tile };
-        let rows = span(contract.rows, shape.rows);
-        let columns = span(contract.columns, shape.columns);
-        let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.depth);
-        let kernels = if work < SMALLEST_PARALLEL {
-            vec![Cover::Region { rows, columns }]
-        } else if contract.rows >= contract.columns {
-            row_blocks(rows, columns, shape)
-        } else {
-            panels(rows, columns, shape)
-        };
-        Blocks { shape, packed, kernels }
+/// Cuts a product into kernels.
+fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
+    let span = |extent: u64, unit: u64| Span { start: 0, count: extent / unit, rest: extent % unit };
+    let rows = span(contract.rows, layout.strip());
+    let columns = span(contract.columns, layout.shape.columns);
+    let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.depth);
+    let all = if work < SMALLEST_PARALLEL {
+        vec![Cover::Region { rows, columns }]
+    } else if contract.rows >= contract.columns {
+        let strips = strips_of_block(rows.count, layout.strip());
+        let done = rows.count / strips * strips;
+        let left = Span { start: done, count: rows.count - done, rest: rows.rest };
+        vec![Cover::RowBlocks { blocks: done / strips, strips, columns }, Cover::Region { rows: left, columns }]
+    } else {
+        let left = Span { start: columns.count, count: 0, rest: columns.rest };
+        vec![Cover::Panels { tiles: columns.count, rows }, Cover::Region { rows, columns: left }]
+    };
+    all.into_iter().filter(|cover| !is_empty(cover)).collect()
+}
+
+fn is_empty(cover: &Cover) -> bool {
+    match cover {
+        Cover::RowBlocks { blocks, .. } => *blocks == 0,
+        Cover::Panels { tiles, .. } => *tiles == 0,
+        Cover::Region { rows, columns } => rows.is_empty() || columns.is_empty(),
     }
 }
 
-fn row_blocks(rows: Span, columns: Span, shape: TileShape) -> Vec<Cover> {
-    // Eight tiles or a divisor near: a block of rows and one panel then fit into the first cache for usual depths.
-    let even = [8, 7, 6, 9, 10, 5, 4, 12, 11, 13, 14, 15, 16].into_iter().find(|t| rows.tiles.is_multiple_of(*t));
-    let tiles = even.unwrap_or(8).min(rows.tiles.max(1));
-    let blocks = rows.tiles / tiles;
-    let done = blocks * tiles;
-    let left = Span { start: done * shape.rows, tiles: rows.tiles - done, rest: rows.rest };
-    let all = [Cover::RowBlocks { blocks, tiles, columns }, Cover::Region { rows: left, columns }];
-    all.into_iter().filter(|c| !matches!(c, Cover::Region { rows, .. } if rows.is_empty())).collect()
+/// Strips in a block of rows: about [`BLOCK_ROWS`] rows, and if possible a divisor of all strips.
+fn strips_of_block(strips: u64, rows: u64) -> u64 {
+    let wanted = (BLOCK_ROWS / rows).max(1);
+    let near = (wanted.div_ceil(2)..=wanted * 2).filter(|n| strips.is_multiple_of(*n));
+    near.min_by_key(|n| (n.abs_diff(wanted), *n)).unwrap_or(wanted).min(strips.max(1))
 }
 
-fn panels(rows: Span, columns: Span, shape: TileShape) -> Vec<Cover> {
-    let left = Span { start: columns.tiles * shape.columns, tiles: 0, rest: columns.rest };
-    let all = [Cover::Panels { tiles: columns.tiles, rows }, Cover::Region { rows, columns: left }];
-    all.into_iter()
-        .filter(|c| match c {
-            Cover::Panels { tiles, .. } => *tiles > 0,
-            Cover::Region { columns, .. } => !columns.is_empty(),
-            Cover::RowBlocks { .. } => true,
-        })
-        .collect()
-}
-
-/// The kernels of a product: `kernel` with the contraction at `site` replaced.
-pub fn kernels(kernel: &Kernel, buffers: &[u32], site: &Site, blocks: &Blocks) -> Vec<Draft> {
-    let one = |cover: &Cover| {
-        let mut writer = Writer { kernel: Kernel { parallel: None, ..kernel.clone() }, site, blocks };
-        let inner = writer.cover(cover);
+/// The kernels of a product: the contraction at `site` replaced by tiles.
+pub fn kernels(product: &Draft, site: &Site, layout: Layout) -> Vec<Draft> {
+    let one = |cover: Cover| {
+        let kernel = Kernel { parallel: None, ..product.kernel.clone() };
+        let mut writer = Writer { kernel, site, layout };
+        let inner = writer.cover(&cover);
         let body = wrap(site, inner);
-        Draft { kernel: Kernel { body, ..writer.kernel }, buffers: buffers.to_vec() }
+        Draft { kernel: Kernel { body, ..writer.kernel }, buffers: product.buffers.clone() }
     };
-    blocks.kernels.iter().map(one).collect()
+    covers(&site.contract, layout).into_iter().map(one).collect()
 }
 
 /// The loops around a contraction, around `inner`.
@@ -112,28 +118,34 @@ fn wrap(site: &Site, inner: Vec<Instruction>) -> Block {
 struct Writer<'s> {
     kernel: Kernel,
     site: &'s Site,
-    blocks: &'s Blocks,
+    layout: Layout,
+}
+
+/// Rows of one tile: the first one, where it is in the left operand, and how many.
+#[derive(Clone, Debug)]
+struct Rows {
+    row: Affine,
+    left: Affine,
+    height: u64,
 }
 
 impl Writer<'_> {
     fn cover(&mut self, cover: &Cover) -> Vec<Instruction> {
-        let (height, width) = (self.blocks.shape.rows as i64, self.blocks.shape.columns as i64);
+        let width = self.layout.shape.columns;
         match cover {
-            Cover::RowBlocks { blocks, tiles, columns } => self.counted(*blocks, |w, block| {
-                let start = block.times(*tiles as i64 * height);
+            Cover::RowBlocks { blocks, strips, columns } => self.counted(*blocks, |w, block| {
+                let first = block.times(*strips as i64);
                 w.columns(*columns, |w, column, stored| {
-                    w.counted(*tiles, |w, t| {
-                        w.tile(start.clone().sum(&t.times(height)), height as u64, &column, stored)
-                    })
+                    w.strips(&first, *strips, &mut |w, rows| w.tile(rows, &column, stored))
                 })
             }),
             Cover::Panels { tiles, rows } => self.counted(*tiles, |w, panel| {
-                let column = panel.times(width);
-                w.rows(*rows, |w, row, height| w.tile(row, height, &column, width as u64))
+                let column = panel.times(width as i64);
+                w.rows(*rows, &mut |w, rows| w.tile(rows, &column, width))
             }),
-            Cover::Region { rows, columns } => self.columns(*columns, |w, column, stored| {
-                w.rows(*rows, |w, row, height| w.tile(row, height, &column, stored))
-            }),
+            Cover::Region { rows, columns } => {
+                self.columns(*columns, |w, column, stored| w.rows(*rows, &mut |w, rows| w.tile(rows, &column, stored)))
+            }
         }
     }
 
@@ -143,26 +155,56 @@ impl Writer<'_> {
         span: Span,
         mut write: impl FnMut(&mut Self, Affine, u64) -> Vec<Instruction>,
     ) -> Vec<Instruction> {
-        let width = self.blocks.shape.columns;
-        let start = span.start as i64;
-        let mut all = self.counted(span.tiles, |w, t| write(w, t.times(width as i64).offset(start), width));
+        let width = self.layout.shape.columns;
+        let start = (span.start * width) as i64;
+        let mut all = self.counted(span.count, |w, t| write(w, t.times(width as i64).offset(start), width));
         if span.rest > 0 {
-            all.extend(write(self, Affine::constant(start + (span.tiles * width) as i64), span.rest));
+            all.extend(write(self, Affine::constant(start + (span.count * width) as i64), span.rest));
         }
         all
     }
 
-    /// The tiles of a range of rows: full ones in a loop, then the rest.
-    fn rows(
-        &mut self,
-        span: Span,
-        mut write: impl FnMut(&mut Self, Affine, u64) -> Vec<Instruction>,
-    ) -> Vec<Instruction> {
-        let height = self.blocks.shape.rows;
-        let start = span.start as i64;
-        let mut all = self.counted(span.tiles, |w, t| write(w, t.times(height as i64).offset(start), height));
+    /// The tiles of a range of rows: whole strips, then what is left of one.
+    fn rows(&mut self, span: Span, write: &mut dyn FnMut(&mut Self, Rows) -> Vec<Instruction>) -> Vec<Instruction> {
+        let mut all = self.strips(&Affine::constant(span.start as i64), span.count, write);
         if span.rest > 0 {
-            all.extend(write(self, Affine::constant(start + (span.tiles * height) as i64), span.rest));
+            let last = Affine::constant((span.start + span.count) as i64);
+            all.extend(self.strip(&last, span.rest, write));
+        }
+        all
+    }
+
+    fn strips(
+        &mut self,
+        first: &Affine,
+        count: u64,
+        write: &mut dyn FnMut(&mut Self, Rows) -> Vec<Instruction>,
+    ) -> Vec<Instruction> {
+        let height = self.layout.strip();
+        self.counted(count, |w, s| w.strip(&first.clone().sum(&s), height, write))
+    }
+
+    /// The tiles of `height` rows of one strip.
+    fn strip(
+        &mut self,
+        strip: &Affine,
+        height: u64,
+        write: &mut dyn FnMut(&mut Self, Rows) -> Vec<Instruction>,
+    ) -> Vec<Instruction> {
+        let (whole, tile) = (self.layout.strip() as i64, self.layout.shape.rows);
+        let contract = &self.site.contract;
+        // In a packed operand, panels of `depth · width` elements follow each other, and rows in one are neighbours.
+        let (panel, row_step) = match self.layout.left_panel {
+            Some(rows) => ((contract.depth * rows) as i64, 1),
+            None => (whole * contract.left.row_stride, contract.left.row_stride),
+        };
+        let mut part = |w: &mut Self, row: Affine, height: u64| {
+            let left = strip.times(panel).sum(&row.times(row_step));
+            write(w, Rows { row: strip.times(whole).sum(&row), left, height })
+        };
+        let mut all = self.counted(height / tile, |w, t| part(w, t.times(tile as i64), tile));
+        if !height.is_multiple_of(tile) {
+            all.extend(part(self, Affine::constant((height / tile * tile) as i64), height % tile));
         }
         all
     }
@@ -184,24 +226,19 @@ impl Writer<'_> {
         }
     }
 
-    /// One tile, `height` rows from `row` and `stored` columns from `column`.
-    fn tile(&mut self, row: Affine, height: u64, column: &Affine, stored: u64) -> Vec<Instruction> {
+    /// One tile: some rows, and `stored` columns from `column`.
+    fn tile(&mut self, Rows { row, left, height }: Rows, column: &Affine, stored: u64) -> Vec<Instruction> {
         let contract = &self.site.contract;
         let (tile_row, tile_column) = (fresh_variable(&mut self.kernel), fresh_variable(&mut self.kernel));
         let dtype = self.kernel.values[contract.accumulator.0 as usize];
         let accumulator = fresh_value(&mut self.kernel, dtype);
-        let place =
-            [(contract.row, row.clone().plus(tile_row, 1)), (contract.column, column.clone().plus(tile_column, 1))];
+        let place = [(contract.row, row.plus(tile_row, 1)), (contract.column, column.clone().plus(tile_column, 1))];
         let epilogue = copy(&mut self.kernel, &contract.epilogue, &[(contract.accumulator, accumulator)], &place);
-        let left = moved(&contract.left, row.times(contract.left.row_stride));
-        let width = self.blocks.shape.columns;
-        let right = if self.blocks.packed {
-            // Columns come in panels: `depth · width` elements for `width` columns.
-            moved(&contract.right, column.times(contract.depth as i64))
-        } else {
-            moved(&contract.right, column.clone())
-        };
-        if stored < width && !self.blocks.packed {
+        let left = moved(&contract.left, left);
+        let right_step = if self.layout.right_packed { contract.depth as i64 } else { 1 };
+        let right = moved(&contract.right, column.times(right_step));
+        let width = self.layout.shape.columns;
+        if stored < width && !self.layout.right_packed {
             return vec![Instruction::Contract(Box::new(Contract {
                 row: tile_row,
                 rows: height,

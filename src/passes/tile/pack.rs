@@ -1,122 +1,150 @@
-//! Kernels that pack a right operand into panels: `[loops around][panel][depth][width]`, padded with zeros.
+//! Kernels that pack an operand into panels, `[loops around][panel][depth][width]`, padded with zeros.
+//!
+//! A panel holds `width` columns of a right operand or rows of a left one, one depth step after another, as a tile reads them.
 
 use super::site::Site;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
-use crate::ir::loops::{Affine, Buffer, BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Matrix};
-use crate::ir::types::DType;
+use crate::ir::loops::{Affine, BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Matrix};
 use crate::passes::lower::finish::Draft;
 
-/// Elements of one packed matrix.
-fn matrix_elements(site: &Site, width: u64) -> u64 {
-    site.contract.columns.next_multiple_of(width) * site.contract.depth
+/// An operand of a product as it is packed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Packing {
+    /// The parameter that holds it.
+    pub source: BufferId,
+    address: Affine,
+    /// The loops on which the operand depends.
+    around: Vec<(LoopVar, u64)>,
+    /// How many columns (rows), and how far one is from the next.
+    lanes: u64,
+    lane_stride: i64,
+    depth: u64,
+    depth_stride: i64,
+    width: u64,
 }
 
-/// Elements of the whole packed operand.
-pub fn elements(site: &Site, width: u64) -> u64 {
-    site.right_loops().iter().map(|l| l.1).product::<u64>() * matrix_elements(site, width)
-}
-
-/// The packed operand's buffer as a parameter.
-pub fn parameter(buffer: &Buffer) -> BufferParameter {
-    BufferParameter {
-        name: buffer.name.clone(),
-        dtype: buffer.dtype,
-        elements: buffer.elements,
-        usage: BufferUse::Read,
+impl Packing {
+    /// The right operand in panels of `width` columns.
+    pub fn of_right(site: &Site, width: u64) -> Packing {
+        let (c, right) = (&site.contract, &site.contract.right);
+        Packing::new(site, right, (c.columns, right.column_stride), right.row_stride, width)
     }
-}
 
-/// The right operand as packed: its address is that of panel 0; panel `p` starts `p · depth · width` later.
-pub fn packed_matrix(site: &Site, width: u64, parameter: u32) -> Matrix {
-    let vars: Vec<(LoopVar, u64)> = site.right_loops();
-    Matrix {
-        buffer: BufferId(parameter),
-        address: batch_address(&vars, matrix_elements(site, width) as i64),
-        row_stride: width as i64,
-        column_stride: 1,
+    /// The left operand in panels of `width` rows.
+    pub fn of_left(site: &Site, width: u64) -> Packing {
+        let (c, left) = (&site.contract, &site.contract.left);
+        Packing::new(site, left, (c.rows, left.row_stride), left.column_stride, width)
     }
-}
 
-/// The row-major address of a matrix of `elements` elements for the loops around.
-fn batch_address(vars: &[(LoopVar, u64)], elements: i64) -> Affine {
-    let row_major = vars.iter().fold(Affine::default(), |sum, (v, extent)| sum.times(*extent as i64).plus(*v, 1));
-    row_major.times(elements)
-}
-
-/// The kernels: one for the full panels, one for a last narrower one.
-pub fn kernels(kernel: &Kernel, site: &Site, width: u64, source: u32, packed: u32, elements: u64) -> Vec<Draft> {
-    let columns = site.contract.columns;
-    let (full, rest) = (columns / width, columns % width);
-    let mut drafts = Vec::new();
-    for (first, panels, stored) in [(0, full, width), (full, 1, rest)] {
-        if panels > 0 && stored > 0 {
-            let dtype = kernel.buffers[site.contract.right.buffer.0 as usize].dtype;
-            let panels = Panels { site, width, first, panels, stored, elements, dtype };
-            drafts.push(Draft { kernel: panels.kernel(kernel), buffers: vec![source, packed] });
+    fn new(site: &Site, matrix: &Matrix, (lanes, lane_stride): (u64, i64), depth_stride: i64, width: u64) -> Packing {
+        let moves = |var: LoopVar| matrix.address.coefficient(var) != 0;
+        Packing {
+            source: matrix.buffer,
+            address: matrix.address.clone(),
+            around: site.around.iter().filter(|a| moves(a.0)).map(|a| (a.0, a.1)).collect(),
+            lanes,
+            lane_stride,
+            depth: site.contract.depth,
+            depth_stride,
+            width,
         }
     }
-    drafts
+
+    /// The packing with its loops numbered in order and no particular buffer, to be compared with another kernel's.
+    pub fn canonical(&self) -> Packing {
+        let number = |i: usize| LoopVar(i as u32);
+        let terms = self.around.iter().enumerate().map(|(i, (v, _))| (number(i), self.address.coefficient(*v)));
+        Packing {
+            source: BufferId(0),
+            address: Affine { constant: self.address.constant, terms: terms.collect() },
+            around: self.around.iter().enumerate().map(|(i, (_, extent))| (number(i), *extent)).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Elements of one packed matrix.
+    fn matrix_elements(&self) -> u64 {
+        self.lanes.next_multiple_of(self.width) * self.depth
+    }
+
+    /// Elements of the whole packed operand.
+    pub fn elements(&self) -> u64 {
+        self.around.iter().map(|l| l.1).product::<u64>() * self.matrix_elements()
+    }
+
+    /// Where the first panel of the packed matrix is; the panel of lane `l` starts `l · depth` later.
+    pub fn packed_address(&self) -> Affine {
+        self.batch_address(&self.around)
+    }
+
+    fn batch_address(&self, vars: &[(LoopVar, u64)]) -> Affine {
+        let row_major = vars.iter().fold(Affine::default(), |sum, (v, extent)| sum.times(*extent as i64).plus(*v, 1));
+        row_major.times(self.matrix_elements() as i64)
+    }
+
+    /// The kernels: one for the full panels, one for a last narrower one.
+    pub fn kernels(&self, parameter: &BufferParameter, source: u32, packed: u32) -> Vec<Draft> {
+        let (full, rest) = (self.lanes / self.width, self.lanes % self.width);
+        let covers = [(0, full, self.width), (full, 1, rest)];
+        let some = covers.into_iter().filter(|(_, panels, stored)| *panels > 0 && *stored > 0);
+        some.map(|(first, panels, stored)| {
+            let panels = Panels { packing: self, parameter, first, panels, stored };
+            Draft { kernel: panels.kernel(), buffers: vec![source, packed] }
+        })
+        .collect()
+    }
 }
 
-/// Some panels of a packed operand, all with the same number of columns.
-struct Panels<'s> {
-    site: &'s Site,
-    width: u64,
+/// Some panels, all with the same number of lanes that are not padding.
+struct Panels<'p> {
+    packing: &'p Packing,
+    parameter: &'p BufferParameter,
     first: u64,
     panels: u64,
     stored: u64,
-    elements: u64,
-    dtype: DType,
 }
 
 impl Panels<'_> {
-    fn kernel(&self, from: &Kernel) -> Kernel {
-        let parameter = &from.buffers[self.site.contract.right.buffer.0 as usize];
+    fn kernel(&self) -> Kernel {
         let mut k = KernelBuilder::new();
-        let source = k.buffer("source", parameter.dtype, parameter.elements, BufferUse::Read);
-        let target = k.buffer("target", parameter.dtype, self.elements, BufferUse::Write);
+        let source = k.buffer("source", self.parameter.dtype, self.parameter.elements, BufferUse::Read);
+        let target = k.buffer("target", self.parameter.dtype, self.packing.elements(), BufferUse::Write);
         k.finish("pack", None, |b| self.loops(b, &mut Vec::new(), source, target))
     }
 
     /// The loops around, then the panels.
     fn loops(&self, b: &mut BlockBuilder<'_>, vars: &mut Vec<LoopVar>, source: BufferId, target: BufferId) {
-        let around = self.site.right_loops();
-        match around.get(vars.len()) {
+        let first = Affine::constant(self.first as i64);
+        match self.packing.around.get(vars.len()) {
             Some((_, extent)) => b.for_each(*extent, |b, var| {
                 vars.push(var);
                 self.loops(b, vars, source, target);
+                vars.pop();
             }),
-            None if self.panels == 1 => self.panel(b, vars, Affine::constant(self.first as i64), source, target),
-            None => b.for_each(self.panels, |b, panel| {
-                self.panel(b, vars, Affine::scaled(panel, 1).offset(self.first as i64), source, target);
-            }),
+            None if self.panels == 1 => self.panel(b, vars, first, source, target),
+            None => b.for_each(self.panels, |b, panel| self.panel(b, vars, first.plus(panel, 1), source, target)),
         }
     }
 
     fn panel(&self, b: &mut BlockBuilder<'_>, vars: &[LoopVar], panel: Affine, source: BufferId, target: BufferId) {
-        let right = &self.site.contract.right;
-        let (depth, width) = (self.site.contract.depth, self.width as i64);
-        let around: Vec<(LoopVar, u64)> =
-            vars.iter().zip(self.site.right_loops()).map(|(v, (_, extent))| (*v, extent)).collect();
-        let origin = vars
-            .iter()
-            .zip(self.site.right_loops())
-            .fold(Affine::constant(right.address.constant), |sum, (var, (old, _))| {
-                sum.plus(*var, right.address.coefficient(old))
+        let p = self.packing;
+        let width = p.width as i64;
+        let around: Vec<(LoopVar, u64)> = vars.iter().zip(&p.around).map(|(v, (_, extent))| (*v, *extent)).collect();
+        let origin = vars.iter().zip(&p.around).fold(Affine::constant(p.address.constant), |sum, (var, (old, _))| {
+            sum.plus(*var, p.address.coefficient(*old))
+        });
+        let from = origin.sum(&panel.times(width * p.lane_stride));
+        let to = p.batch_address(&around).sum(&panel.times(width * p.depth as i64));
+        b.for_each(p.depth, |b, k| {
+            let (from, to) = (from.plus(k, p.depth_stride), to.plus(k, width));
+            b.lanes(self.stored, |b, lane| {
+                let value = b.load(source, from.clone().plus(lane, p.lane_stride));
+                b.store(target, to.clone().plus(lane, 1), value);
             });
-        let from = origin.sum(&panel.times(width * right.column_stride));
-        let to = batch_address(&around, matrix_elements(self.site, self.width) as i64)
-            .sum(&panel.times(width * depth as i64));
-        b.for_each(depth, |b, k| {
-            let (from, to) = (from.clone().plus(k, right.row_stride), to.clone().plus(k, width));
-            b.lanes(self.stored, |b, j| {
-                let value = b.load(source, from.clone().plus(j, right.column_stride));
-                b.store(target, to.clone().plus(j, 1), value);
-            });
-            if self.stored < self.width {
-                b.lanes(self.width - self.stored, |b, j| {
-                    let zero = b.constant(self.dtype, 0.0);
-                    b.store(target, to.clone().plus(j, 1).offset(self.stored as i64), zero);
+            if self.stored < p.width {
+                b.lanes(p.width - self.stored, |b, lane| {
+                    let zero = b.constant(self.parameter.dtype, 0.0);
+                    b.store(target, to.clone().plus(lane, 1).offset(self.stored as i64), zero);
                 });
             }
         });

@@ -1,7 +1,7 @@
 //! Where in a kernel its contraction stands.
 
 use super::last_contract;
-use crate::ir::loops::{Affine, BufferId, Contract, Instruction, Kernel, LoopVar, Matrix};
+use crate::ir::loops::{Contract, Instruction, Kernel, LoopVar};
 
 /// A loop around a contraction: its variable, its extent, and what is computed in it before the next one.
 type Around = (LoopVar, u64, Vec<Instruction>);
@@ -44,23 +44,5 @@ impl Site {
             around.push((*var, *extent, Vec::new()));
             block = body;
         }
-    }
-
-    /// The loops on which the right operand depends, with their extents.
-    pub fn right_loops(&self) -> Vec<(LoopVar, u64)> {
-        let moves = |var: LoopVar| self.contract.right.address.coefficient(var) != 0;
-        self.around.iter().filter(|a| moves(a.0)).map(|a| (a.0, a.1)).collect()
-    }
-
-    /// The right operand with its loops numbered in order and no particular buffer, to be compared with another kernel's.
-    pub fn canonical_right(&self) -> Matrix {
-        let right = &self.contract.right;
-        let terms = self
-            .right_loops()
-            .iter()
-            .enumerate()
-            .map(|(i, (v, _))| (LoopVar(i as u32), right.address.coefficient(*v)))
-            .collect();
-        Matrix { buffer: BufferId(0), address: Affine { constant: right.address.constant, terms }, ..right.clone() }
     }
 }
