@@ -18,6 +18,7 @@ use std::path::Path;
 use crate::diag::{Diagnostic, Severity, Sources, nearest};
 use crate::frontend::model::CheckedModel;
 use crate::frontend::{Project, check};
+use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
 use crate::ir::graph::{Function, Role};
 use crate::ir::types::{DType, TensorType};
@@ -261,6 +262,15 @@ impl Compiled {
     /// If the model has no such entry, a size is unknown, or an op has no gradient or no lowering.
     pub fn program(&self, entry: Entry, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
         stages::lower(self.function(entry)?, sizes, observer)
+    }
+
+    /// Operations and bytes of one call of an entry on `rows` rows; `None` if a size is not a number.
+    ///
+    /// # Errors
+    /// If the model has no such entry, or a size is unknown.
+    pub fn cost(&self, entry: Entry, rows: usize) -> Result<Option<Cost>, Error> {
+        let function = self.function(entry)?.specialize(&self.sizes(rows)?).map_err(Error::Sizes)?;
+        Ok(cost(&function))
     }
 
     /// The layout of parameters and model states.

@@ -211,6 +211,7 @@ fn broken_csv_names_line_and_column() {
     let text = read("a,b\n1,2\n3,four\n");
     assert!(text.contains("line 3, column 1 (`b`): `four` is not a number"), "{text}");
     assert!(read("a,b\n1,\n").contains("line 2, column 1 (`b`): the field is empty"));
+    assert!(read("a,b\n1,2\nnan,3\n").contains("line 3, column 0 (`a`): `nan` is not a finite number"));
     let text = read("a,b\n1,2\n3\n");
     assert!(text.contains("line 3 has 1 fields, the lines before have 2"), "{text}");
     assert!(read("").contains("empty"));

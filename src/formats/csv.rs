@@ -45,7 +45,7 @@ impl Default for Options {
 /// The numbers of a CSV file, as `f64[rows, columns]`, or `f64[rows]` for [`Columns::One`].
 ///
 /// # Errors
-/// If a column is missing, a row is short or long, or a field is no number; rows are lines from 1, as an editor counts them.
+/// If a column is missing, a row is short or long, or a field is no finite number; rows are lines from 1, as an editor counts them.
 pub fn read(path: &Path, options: &Options) -> Result<Array, FormatError> {
     let error = |message: String| FormatError::content(path, message);
     let text = read_whole(path, LARGEST_FILE)?;
@@ -69,7 +69,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Array, FormatError> {
     while more {
         for &column in &selected {
             let field = &record[column];
-            let value = parse(field).ok_or_else(|| error(not_a_number(field, &record, column, names.as_deref())))?;
+            let value = parse(field).filter(|value| value.is_finite());
+            let value = value.ok_or_else(|| error(not_a_number(field, &record, column, names.as_deref())))?;
             bytes.extend_from_slice(&value.to_le_bytes());
         }
         rows += 1;
@@ -95,6 +96,7 @@ fn not_a_number(field: &str, record: &csv::StringRecord, column: usize, names: O
     };
     match field {
         "" => format!("{place}: the field is empty, expected a number"),
+        _ if parse(field).is_some() => format!("{place}: `{field}` is not a finite number"),
         _ => format!("{place}: `{}` is not a number", field.escape_debug()),
     }
 }

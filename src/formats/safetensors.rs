@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::MmapMut;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::ir::types::DType;
@@ -38,7 +38,7 @@ impl Entry {
 /// A mapped safetensors file.
 pub struct WeightFile {
     pub path: PathBuf,
-    mapping: Mmap,
+    mapping: MmapMut,
     data_start: usize,
     /// By offset.
     entries: Vec<Entry>,
@@ -81,10 +81,38 @@ impl WeightFile {
         &self.data()[entry.offset..entry.offset + entry.length]
     }
 
+    /// Whether the data starts where vector code may use it as it lies.
+    pub fn is_aligned(&self) -> bool {
+        self.data_start.is_multiple_of(ALIGNMENT)
+    }
+
+    /// The data section as memory to be read and changed; changes never reach the file.
+    pub fn into_data(self) -> MappedData {
+        MappedData { mapping: self.mapping, start: self.data_start }
+    }
+
     /// The tensor called `name` as an array of its own.
     pub fn array(&self, name: &str) -> Option<Array> {
         let entry = self.entries.iter().find(|e| e.name == name)?;
         Array::new(entry.dtype, entry.shape.clone(), self.bytes(entry).to_vec())
+    }
+}
+
+/// The data section of a mapped file.
+pub struct MappedData {
+    mapping: MmapMut,
+    start: usize,
+}
+
+impl AsRef<[u8]> for MappedData {
+    fn as_ref(&self) -> &[u8] {
+        &self.mapping[self.start..]
+    }
+}
+
+impl AsMut<[u8]> for MappedData {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.mapping[self.start..]
     }
 }
 

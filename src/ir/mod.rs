@@ -3,6 +3,7 @@
 //! Reading order: [`dim`] and [`types`], then [`ops`] and [`graph`] (tensors), then [`scalar`] and [`loops`] (kernels).
 
 pub mod builder;
+pub mod cost;
 pub mod dim;
 pub mod graph;
 pub mod interpret;

@@ -1,1 +1,20 @@
-//! What happens around a step: data, batches, the loop, reports.
+//! What happens around a step: reading the data of a recipe, cutting and mixing it into batches, the loop, its history.
+//!
+//! In reading order: [`source`] (one reader call to one array), [`convert`] (a file's numbers as a field's), [`dataset`] (the fields
+//! of one split, checked), [`splits`] and [`sets`] (which rows are whose), [`data`] (the splits of a recipe), [`order`] (the mixed order of an epoch), [`batch`] (the rows of
+//! a step), [`weights`] (loading and saving by name), [`schedule`] (when to stop, what to keep), [`measure`]
+//! (means over rows), [`event`] (what is reported) and [`run`] (the loop itself).
+
+pub mod batch;
+pub mod convert;
+pub mod data;
+pub mod dataset;
+pub mod event;
+pub mod measure;
+pub mod order;
+pub mod run;
+pub mod schedule;
+pub mod sets;
+pub mod source;
+pub mod splits;
+pub mod weights;

@@ -1,0 +1,76 @@
+//! Means of losses and metrics over rows, and the evaluation of a data set.
+
+use std::ops::Range;
+
+use crate::diag::Diagnostic;
+use crate::driver::{Error, Report, Session};
+
+use super::batch::Batch;
+use super::dataset::Dataset;
+use super::event::Values;
+use super::order::in_file_order;
+
+/// Losses and metrics over rows of a data set, as means over the rows.
+///
+/// # Errors
+/// If the model has no losses and metrics, or the data does not fit.
+pub fn evaluate(
+    session: &mut Session,
+    dataset: &Dataset,
+    rows: Range<usize>,
+    batch: usize,
+) -> Result<Values, Diagnostic> {
+    let mut means = Means::default();
+    let order = in_file_order(rows.len());
+    for chunk in chunks(dataset, &order, batch) {
+        let gathered = gather(dataset, chunk, rows.start);
+        let report = session.evaluate(&gathered.fields()).map_err(|e| plain(&e))?;
+        means.add(&report, chunk.len());
+    }
+    Ok(means.values())
+}
+
+/// The batches of an order; one batch for data without rows.
+pub(super) fn chunks<'a>(dataset: &Dataset, order: &'a [u32], batch: usize) -> std::slice::Chunks<'a, u32> {
+    match dataset.rows() {
+        Some(_) => order.chunks(batch.max(1)),
+        None => order.chunks(order.len().max(1)),
+    }
+}
+
+/// The rows of one batch; `chunk` counts from `start`.
+pub(super) fn gather(dataset: &Dataset, chunk: &[u32], start: usize) -> Batch {
+    let start = u32::try_from(start).expect("data sets have fewer than 2^32 rows");
+    let rows: Vec<u32> = chunk.iter().map(|row| row + start).collect();
+    Batch::gather(dataset, &rows)
+}
+
+/// An error of the driver without a place.
+pub(super) fn plain(error: &Error) -> Diagnostic {
+    Diagnostic::error_without_place(error.to_string())
+}
+
+/// Means weighted by rows, in the order of the first report.
+#[derive(Default)]
+pub(super) struct Means {
+    sums: Vec<(String, f64)>,
+    rows: usize,
+}
+
+impl Means {
+    /// Takes in what a call on `rows` rows reported.
+    pub(super) fn add(&mut self, report: &Report, rows: usize) {
+        if self.sums.is_empty() {
+            self.sums = report.values().map(|(name, _)| (name.to_owned(), 0.0)).collect();
+        }
+        for ((_, sum), (_, value)) in self.sums.iter_mut().zip(report.values()) {
+            *sum += value * rows as f64;
+        }
+        self.rows += rows;
+    }
+
+    /// The means so far.
+    pub(super) fn values(&self) -> Values {
+        Values(self.sums.iter().map(|(name, sum)| (name.clone(), sum / self.rows.max(1) as f64)).collect())
+    }
+}
