@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::diag::{Diagnostic, FileId, Severity, Sources, Span};
 use crate::ir::ops::{Primitive, primitives};
+use crate::ir::types::TensorType;
 
 pub mod ast;
 pub mod build;
@@ -96,11 +97,6 @@ impl Project {
         (project, diagnostics)
     }
 
-    /// The user's syntax tree.
-    pub fn file(&self) -> &ast::File {
-        &self.user
-    }
-
     /// The items of the user's file.
     pub fn items(&self) -> &[Item] {
         &self.user.items
@@ -174,7 +170,28 @@ fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Ve
     if training.failed {
         return Err(sorted(training.diagnostics));
     }
+    let differences = same_members(&plain, &training);
+    if !differences.is_empty() {
+        return Err(sorted(differences));
+    }
     Ok(build::build(&definition.name.text, plain, training))
+}
+
+/// Parameters and states are the same whether the model trains or not: they are one file of weights.
+fn same_members(plain: &elaborate::Elaboration, training: &elaborate::Elaboration) -> Vec<Diagnostic> {
+    let only = |a: &elaborate::Elaboration, b: &elaborate::Elaboration, when: &str| -> Vec<Diagnostic> {
+        let others: HashMap<&str, &TensorType> = b.members.iter().map(|m| (m.path.as_str(), &m.ty)).collect();
+        let missing = a.members.iter().filter(|m| others.get(m.path.as_str()) != Some(&&m.ty));
+        missing
+            .map(|m| {
+                let message = format!("`{}` of type {} exists only {when}", m.path, m.ty);
+                Diagnostic::error(m.used, message).help("declare it outside of `if training`")
+            })
+            .collect()
+    };
+    let mut all = only(training, plain, "while training");
+    all.extend(only(plain, training, "while not training"));
+    all
 }
 
 /// The errors in the order of the file, then the warnings.

@@ -1,10 +1,8 @@
 //! Functions that exist at compile time only: they ask about values or make lists, and never cost anything at run time.
 
-use std::rc::Rc;
-
 use super::scope::instance_path;
 use super::value::{Given, Value};
-use super::{Elaborator, Outcome};
+use super::{Elaborator, Outcome, limits};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::dim::Dim;
 use crate::ir::types::DType;
@@ -116,7 +114,7 @@ impl Elaborator<'_> {
             },
             Builtin::Enumerate => {
                 let items = self.items(&first, span)?;
-                let pair = |(i, v): (usize, &Value)| Value::Tuple(Rc::new(vec![Self::length_value(i), v.clone()]));
+                let pair = |(i, v): (usize, &Value)| Value::tuple(vec![Self::length_value(i), v.clone()]);
                 Ok(Value::list(items.iter().enumerate().map(pair).collect()))
             }
             Builtin::Zip => self.zip(&values, span),
@@ -229,7 +227,7 @@ impl Elaborator<'_> {
         if a.len() != b.len() {
             return Err(self.error(span, format!("`zip` of lists of {} and {} items", a.len(), b.len())));
         }
-        let pair = |(x, y): (&Value, &Value)| Value::Tuple(Rc::new(vec![x.clone(), y.clone()]));
+        let pair = |(x, y): (&Value, &Value)| Value::tuple(vec![x.clone(), y.clone()]);
         Ok(Value::list(a.iter().zip(b.iter()).map(pair).collect()))
     }
 
@@ -285,18 +283,33 @@ impl Elaborator<'_> {
         }
     }
 
+    /// A compile-time value as text, cut off where it gets too long.
     fn text_of(&self, value: &Value) -> String {
+        let mut out = String::new();
+        self.write_text(value, &mut out);
+        out
+    }
+
+    fn write_text(&self, value: &Value, out: &mut String) {
+        if out.len() > limits::TEXT_LENGTH {
+            return;
+        }
         match value {
-            Value::Text(text) => text.to_string(),
-            Value::Int(d) => d.to_string(),
-            Value::Float(x) => format!("{x:?}"),
-            Value::Bool(b) => b.to_string(),
-            Value::DType(d) => d.to_string(),
-            Value::List(items) => {
-                let words: Vec<String> = items.iter().map(|v| self.text_of(v)).collect();
-                format!("[{}]", words.join(", "))
+            Value::Text(text) => out.push_str(text),
+            Value::Int(d) => out.push_str(&d.to_string()),
+            Value::Float(x) => out.push_str(&format!("{x:?}")),
+            Value::Bool(b) => out.push_str(&b.to_string()),
+            Value::DType(d) => out.push_str(&d.to_string()),
+            Value::List(items) | Value::Tuple(items) => {
+                let (open, close) = if matches!(value, Value::List(_)) { ('[', ']') } else { ('(', ')') };
+                out.push(open);
+                for (i, item) in items.iter().enumerate() {
+                    out.push_str(if i > 0 { ", " } else { "" });
+                    self.write_text(item, out);
+                }
+                out.push(close);
             }
-            other => self.describe(other),
+            other => out.push_str(&self.describe(other)),
         }
     }
 }

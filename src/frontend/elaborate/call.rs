@@ -160,8 +160,9 @@ impl Elaborator<'_> {
     /// Gives an instance that stands at the top a line in the table of layers.
     fn record(&mut self, instance: &Rc<Instance>) {
         let path = instance_path(instance);
-        if instance.scope.is_top() && !self.records.iter().any(|r| r.path == *path) {
+        if instance.scope.is_top() && !self.record_index.contains_key(&*path) {
             let layer = instance.code.name().to_owned();
+            self.record_index.insert(path.to_string(), self.records.len());
             self.records.push(Record { path: path.to_string(), layer, output: Vec::new() });
         }
     }
@@ -175,11 +176,12 @@ impl Elaborator<'_> {
     }
 
     fn record_output(&mut self, path: &str, value: &Value) {
+        let Some(at) = self.record_index.get(path).copied().filter(|at| self.records[*at].output.is_empty()) else {
+            return;
+        };
         let mut types = Vec::new();
         self.tensor_types(value, &mut types);
-        if let Some(record) = self.records.iter_mut().find(|r| r.path == path && r.output.is_empty()) {
-            record.output = types;
-        }
+        self.records[at].output = types;
     }
 
     fn tensor_types(&self, value: &Value, out: &mut Vec<TensorType>) {
@@ -210,6 +212,10 @@ impl Elaborator<'_> {
             return Err(self.fatal(Diagnostic::error(span, message).help(help)));
         }
         self.budget.calls += 1;
+        if self.budget.calls > limits::CALLS {
+            let message = format!("the model makes more than {} calls at compile time", limits::CALLS);
+            return Err(self.fatal(Diagnostic::error(span, message)));
+        }
         if self.budget.calls % 256 == 0 {
             self.check_time(span)?;
         }

@@ -17,6 +17,17 @@ use crate::ir::dim::Dim;
 impl Elaborator<'_> {
     /// The value of an expression.
     pub(super) fn expression(&mut self, body: &mut Body, e: &Expression) -> Outcome<Value> {
+        let value = self.evaluate(body, e)?;
+        if let Value::List(items) | Value::Tuple(items) = &value {
+            self.check_length(items.weight, e.span)?;
+            if items.depth > limits::LIST_DEPTH {
+                return Err(self.error(e.span, format!("lists inside lists more than {} deep", limits::LIST_DEPTH)));
+            }
+        }
+        Ok(value)
+    }
+
+    fn evaluate(&mut self, body: &mut Body, e: &Expression) -> Outcome<Value> {
         Ok(match &e.kind {
             ExpressionKind::Int(i) => Value::int(*i),
             ExpressionKind::Float(x) => Value::Float(*x),
@@ -24,7 +35,7 @@ impl Elaborator<'_> {
             ExpressionKind::Text(t) => Value::Text(t.clone()),
             ExpressionKind::Name(name) => self.name(body, name, e.span)?,
             ExpressionKind::List(items) => Value::list(self.expressions(body, items)?),
-            ExpressionKind::Tuple(items) => Value::Tuple(Rc::new(self.expressions(body, items)?)),
+            ExpressionKind::Tuple(items) => Value::tuple(self.expressions(body, items)?),
             ExpressionKind::Comprehension { element, names, iterable } => {
                 self.comprehension(body, element, names, iterable)?
             }
@@ -56,7 +67,7 @@ impl Elaborator<'_> {
             }
             ExpressionKind::Lambda(lambda) => Value::Instance(Rc::new(Instance {
                 code: Code::Lambda(lambda.clone()),
-                env: body.env.clone(),
+                env: body.env.capture(),
                 given: Vec::new(),
                 scope: body.scope.clone(),
                 label: Default::default(),
@@ -98,11 +109,11 @@ impl Elaborator<'_> {
                 Global::Const(name, value) => self.constant(name, value, library),
             };
         }
-        if let Some(number) = project.primitive(name) {
-            return Ok(Value::Primitive(number));
-        }
         if let Some(builtin) = super::builtin::Builtin::from_name(name) {
             return Ok(Value::Builtin(builtin));
+        }
+        if let Some(number) = project.primitive(name) {
+            return Ok(Value::Primitive(number));
         }
         if let Some(dtype) = crate::ir::types::DType::from_name(name) {
             return Ok(Value::DType(dtype));

@@ -70,7 +70,7 @@ impl Elaborator<'_> {
                     return Err(self.error(span, "a slice of a list has a step other than 0"));
                 };
                 let chosen: Vec<Value> = picked.into_iter().map(|i| items[i].clone()).collect();
-                Ok(if tuple { Value::Tuple(std::rc::Rc::new(chosen)) } else { Value::list(chosen) })
+                Ok(if tuple { Value::tuple(chosen) } else { Value::list(chosen) })
             }
         }
     }

@@ -7,12 +7,18 @@ use crate::ir::types::TensorType;
 
 /// Calls inside calls.
 pub(super) const CALL_DEPTH: usize = 200;
+/// Calls, all together.
+pub(super) const CALLS: usize = 300_000;
 /// Rounds of compile-time loops and comprehensions, all together.
-pub(super) const ROUNDS: usize = 200_000;
+pub(super) const ROUNDS: usize = 50_000;
 /// Nodes of one graph.
 pub(super) const NODES: usize = 500_000;
-/// Items of one list.
+/// Items of one list, those of lists in it included.
 pub(super) const LIST_LENGTH: usize = 1_000_000;
+/// Lists inside lists.
+pub(super) const LIST_DEPTH: usize = 64;
+/// Dims of one tensor.
+pub(super) const RANK: usize = 64;
 /// Bytes of one string.
 pub(super) const TEXT_LENGTH: usize = 1 << 20;
 /// Elements of one tensor, symbolic dims counted as 1.
@@ -20,7 +26,7 @@ pub(super) const ELEMENTS: i64 = 1 << 40;
 /// Errors of one run.
 pub(super) const ERRORS: usize = 50;
 /// The time that the expansion of one model may take.
-pub(super) const TIME: Duration = Duration::from_secs(60);
+pub(super) const TIME: Duration = Duration::from_secs(30);
 
 /// What has been used up.
 pub(super) struct Budget {

@@ -222,8 +222,13 @@ impl Elaborator<'_> {
             }));
         };
         let new = self.expression(body, value)?;
+        // An optimizer's states are the last ones made.
+        let at = match body.context {
+            Context::Optimizer => self.optimizer_states.iter().rposition(|m| m.path == path),
+            _ => self.member_index.get(&path).copied(),
+        };
+        let Some(at) = at else { return Err(super::Failure::Reported) };
         let members = if body.context == Context::Optimizer { &self.optimizer_states } else { &self.members };
-        let Some(at) = members.iter().position(|m| m.path == path) else { return Err(super::Failure::Reported) };
         let ty = members[at].ty.clone();
         let id = self.fit(new, &ty, value.span, &name.text, false)?;
         let members = if body.context == Context::Optimizer { &mut self.optimizer_states } else { &mut self.members };

@@ -76,6 +76,7 @@ pub(super) struct ModelResult {
     pub name: String,
     pub role: ResultRole,
     pub value: ValueId,
+    pub span: Span,
 }
 
 /// The scalars that schedules see.
@@ -93,6 +94,7 @@ pub(super) struct Elaborator<'a> {
     builder: GraphBuilder,
     arguments: Vec<Argument>,
     argument_values: Vec<ValueId>,
+    single_arguments: HashMap<Role, ValueId>,
     members: Vec<Member>,
     member_index: HashMap<String, usize>,
     /// The optimizers' states.
@@ -100,6 +102,7 @@ pub(super) struct Elaborator<'a> {
     fields: Vec<Field>,
     results: Vec<ModelResult>,
     records: Vec<Record>,
+    record_index: HashMap<String, usize>,
     calls: Vec<CallFrame>,
     provenance: HashMap<ValueId, Provenance>,
     constants: HashMap<Span, Option<Value>>,
@@ -176,12 +179,14 @@ impl<'a> Elaborator<'a> {
             builder: GraphBuilder::new(),
             arguments: Vec::new(),
             argument_values: Vec::new(),
+            single_arguments: HashMap::new(),
             members: Vec::new(),
             member_index: HashMap::new(),
             optimizer_states: Vec::new(),
             fields: Vec::new(),
             results: Vec::new(),
             records: Vec::new(),
+            record_index: HashMap::new(),
             calls: Vec::new(),
             provenance: HashMap::new(),
             constants: HashMap::new(),
@@ -274,10 +279,12 @@ impl<'a> Elaborator<'a> {
 
     /// The argument that exists once: seed, step or epoch.
     fn single_argument(&mut self, name: &str, role: Role, ty: TensorType) -> ValueId {
-        match self.arguments.iter().position(|a| a.role == role) {
-            Some(at) => self.argument_values[at],
-            None => self.argument(name.to_owned(), role, ty),
+        if let Some(value) = self.single_arguments.get(&role) {
+            return *value;
         }
+        let value = self.argument(name.to_owned(), role, ty);
+        self.single_arguments.insert(role, value);
+        value
     }
 
     fn step_argument(&mut self) -> ValueId {

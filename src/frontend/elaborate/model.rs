@@ -133,7 +133,7 @@ impl Elaborator<'_> {
         };
         let id = if role == ResultRole::Output { id } else { self.scalar_result(name, &result, id, value, word)? };
         self.remember(&Value::Tensor(id), name.span, &format!("`{}`", name.text));
-        self.results.push(ModelResult { name: name.text.to_string(), role, value: id });
+        self.results.push(ModelResult { name: name.text.to_string(), role, value: id, span: name.span });
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
     }
@@ -186,7 +186,27 @@ impl Elaborator<'_> {
             }
         }
         warnings.into_iter().for_each(|w| self.report(w));
+        self.check_outputs();
         self.check_initial_values();
+    }
+
+    /// Outputs are computed at inference, where there are no targets.
+    fn check_outputs(&mut self) {
+        let mut wrong = Vec::new();
+        for result in self.results.iter().filter(|r| r.role == ResultRole::Output) {
+            let reached = self.reachable([result.value]);
+            let is_target = |i: &u32| self.arguments[*i as usize].role == Role::Target;
+            if let Some(index) = self.arguments_among(&reached).filter(is_target).min() {
+                let target = &self.arguments[index as usize];
+                let message = format!("the output `{}` depends on the target `{}`", result.name, target.name);
+                let mut diagnostic = Diagnostic::error(result.span, message).note("targets are absent at inference");
+                if let Some(field) = self.fields.iter().find(|f| f.name == target.name) {
+                    diagnostic = diagnostic.label(field.span, "declared here").help("declare it as an `input`");
+                }
+                wrong.push(diagnostic);
+            }
+        }
+        wrong.into_iter().for_each(|d| self.report(d));
     }
 
     /// First values cannot depend on data or on other parameters.
@@ -194,18 +214,23 @@ impl Elaborator<'_> {
         let mut wrong = Vec::new();
         for member in self.members.iter().chain(&self.optimizer_states) {
             let reached = self.reachable(member.initial);
-            let found = self
-                .arguments
-                .iter()
-                .zip(&self.argument_values)
-                .find(|(a, v)| !matches!(a.role, Role::Seed | Role::Step) && reached.contains(v));
-            if let Some((argument, _)) = found {
+            let wrong_role = |i: &u32| !matches!(self.arguments[*i as usize].role, Role::Seed | Role::Step);
+            if let Some(index) = self.arguments_among(&reached).filter(wrong_role).min() {
+                let argument = &self.arguments[index as usize];
                 let message = format!("the initial value of `{}` depends on `{}`", member.path, argument.name);
                 wrong
                     .push(Diagnostic::error(member.used, message).note("it is computed once, before any data is read"));
             }
         }
         wrong.into_iter().for_each(|d| self.report(d));
+    }
+
+    /// The numbers of the arguments among some values.
+    fn arguments_among(&self, values: &HashSet<ValueId>) -> impl Iterator<Item = u32> {
+        values.iter().filter_map(|v| match &self.builder.graph().node(v.node).op {
+            Op::Argument(argument) => Some(argument.index),
+            _ => None,
+        })
     }
 
     /// Every value that `roots` depend on, themselves included.

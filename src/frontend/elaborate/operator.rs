@@ -1,6 +1,5 @@
 //! Operators: folded on compile-time values, primitives of the graph on tensors.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::value::Value;
@@ -115,7 +114,7 @@ impl Elaborator<'_> {
             }
             (Value::Tuple(a), Value::Tuple(b)) if operator == BinaryOperator::Add => {
                 self.check_length(a.len() + b.len(), span)?;
-                Ok(Value::Tuple(Rc::new(a.iter().chain(b.iter()).cloned().collect())))
+                Ok(Value::tuple(a.iter().chain(b.iter()).cloned().collect()))
             }
             (Value::Text(a), Value::Text(b)) if operator == BinaryOperator::Add => {
                 if a.len() + b.len() > limits::TEXT_LENGTH {
@@ -283,6 +282,9 @@ impl Elaborator<'_> {
 
     /// Refuses tensors that no machine can hold.
     pub(super) fn check_tensor(&mut self, ty: &TensorType, span: Span) -> Outcome<()> {
+        if ty.rank() > limits::RANK {
+            return Err(self.error(span, format!("a tensor of {} dims: more than {}", ty.rank(), limits::RANK)));
+        }
         if let Some(dim) = ty.shape.iter().find(|d| d.constant().is_some_and(|c| c < 0)) {
             return Err(self.error(span, format!("{ty} has a dim of negative size {dim}")));
         }

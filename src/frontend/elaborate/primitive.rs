@@ -124,7 +124,7 @@ impl Elaborator<'_> {
         }
         Ok(match outputs {
             [single] => Value::Tensor(*single),
-            several => Value::Tuple(std::rc::Rc::new(several.iter().map(|id| Value::Tensor(*id)).collect())),
+            several => Value::tuple(several.iter().map(|id| Value::Tensor(*id)).collect()),
         })
     }
 

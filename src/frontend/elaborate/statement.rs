@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::scope::Scope;
-use super::value::{Closure, Env, Value};
+use super::value::{Closure, Env, Items, Value};
 use super::{Elaborator, Failure, Outcome};
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::frontend::ast::{
@@ -129,7 +129,7 @@ impl Elaborator<'_> {
     }
 
     fn define(&mut self, body: &mut Body, definition: &Arc<Definition>) -> Outcome<()> {
-        let closure = Rc::new(Closure { definition: definition.clone(), env: body.env.clone() });
+        let closure = Rc::new(Closure { definition: definition.clone(), env: body.env.capture() });
         let value = match definition.kind {
             DefinitionKind::Function => Value::Function(closure),
             DefinitionKind::Layer => Value::Layer(closure),
@@ -157,8 +157,8 @@ impl Elaborator<'_> {
         }
         let span = names[0].span.to(names[names.len() - 1].span);
         let items = match &value {
-            Value::Tuple(items) | Value::List(items) if items.len() == names.len() => items.clone(),
-            Value::Poison => Rc::new(vec![Value::Poison; names.len()]),
+            Value::Tuple(items) | Value::List(items) if items.len() == names.len() => items.to_vec(),
+            Value::Poison => vec![Value::Poison; names.len()],
             Value::Tuple(items) | Value::List(items) => {
                 let message = format!("{} names are bound to {} values", names.len(), items.len());
                 return Err(self.error(span, message));
@@ -193,7 +193,7 @@ impl Elaborator<'_> {
     }
 
     /// The items that a loop or comprehension runs over.
-    pub(super) fn items(&mut self, value: &Value, span: Span) -> Outcome<Rc<Vec<Value>>> {
+    pub(super) fn items(&mut self, value: &Value, span: Span) -> Outcome<Rc<Items>> {
         match value {
             Value::List(items) | Value::Tuple(items) => Ok(items.clone()),
             Value::Tensor(_) => Err(self.fail(
@@ -245,6 +245,7 @@ impl Elaborator<'_> {
     /// The block's value in an inner scope that sees the body's names.
     pub(super) fn inner_block(&mut self, body: &mut Body, block: &Block) -> Outcome<Value> {
         let saved = (body.env.clone(), body.states.clone());
+        body.env = saved.0.inside();
         let flow = self.block(body, block);
         (body.env, body.states) = saved;
         match flow? {

@@ -21,8 +21,8 @@ pub(super) enum Value {
     Float(f64),
     Bool(bool),
     Text(Arc<str>),
-    List(Rc<Vec<Value>>),
-    Tuple(Rc<Vec<Value>>),
+    List(Rc<Items>),
+    Tuple(Rc<Items>),
     DType(DType),
     /// A run-time value.
     Tensor(ValueId),
@@ -41,6 +41,40 @@ pub(super) enum Value {
     Partial(Rc<Partial>),
     /// Stands for the value of a statement that failed; whatever touches it is silent.
     Poison,
+}
+
+/// The items of a list or tuple, with what is asked of all of them: lists share their parts, so a short program can make a
+/// list whose parts are too many to be looked at.
+pub(super) struct Items {
+    values: Vec<Value>,
+    /// Items of items included; saturates.
+    pub weight: usize,
+    /// Lists inside lists.
+    pub depth: usize,
+    holds_tensor: bool,
+    holds_poison: bool,
+}
+
+impl Items {
+    fn new(values: Vec<Value>) -> Items {
+        let inner = |v: &Value| match v {
+            Value::List(items) | Value::Tuple(items) => (items.weight, items.depth),
+            _ => (0, 0),
+        };
+        let weight = values.iter().fold(values.len().max(1), |sum, v| sum.saturating_add(inner(v).0));
+        let depth = 1 + values.iter().map(|v| inner(v).1).max().unwrap_or(0);
+        let holds_tensor = values.iter().any(Value::holds_tensor);
+        let holds_poison = values.iter().any(Value::holds_poison);
+        Items { values, weight, depth, holds_tensor, holds_poison }
+    }
+}
+
+impl std::ops::Deref for Items {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        &self.values
+    }
 }
 
 /// A definition with the names that it sees.
@@ -127,7 +161,11 @@ impl Value {
     }
 
     pub fn list(items: Vec<Value>) -> Value {
-        Value::List(Rc::new(items))
+        Value::List(Rc::new(Items::new(items)))
+    }
+
+    pub fn tuple(items: Vec<Value>) -> Value {
+        Value::Tuple(Rc::new(Items::new(items)))
     }
 
     /// A list of sizes.
@@ -173,7 +211,7 @@ impl Value {
     pub fn holds_tensor(&self) -> bool {
         match self {
             Value::Tensor(_) => true,
-            Value::Tuple(items) | Value::List(items) => items.iter().any(Value::holds_tensor),
+            Value::Tuple(items) | Value::List(items) => items.holds_tensor,
             _ => false,
         }
     }
@@ -182,7 +220,7 @@ impl Value {
     pub fn holds_poison(&self) -> bool {
         match self {
             Value::Poison => true,
-            Value::Tuple(items) | Value::List(items) => items.iter().any(Value::holds_poison),
+            Value::Tuple(items) | Value::List(items) => items.holds_poison,
             _ => false,
         }
     }
@@ -206,6 +244,18 @@ impl Env {
     /// A fresh environment inside `self`.
     pub fn inside(&self) -> Env {
         Env { names: Rc::default(), parent: Some(Rc::new(self.clone())), library: self.library }
+    }
+
+    /// The environment as a closure keeps it. What is bound from now on stands in a new one, so that nothing is copied.
+    pub fn capture(&mut self) -> Env {
+        match &self.parent {
+            Some(parent) if self.names.is_empty() => (**parent).clone(),
+            _ => {
+                let captured = self.clone();
+                *self = captured.inside();
+                captured
+            }
+        }
     }
 
     pub fn bind(&mut self, name: &Arc<str>, value: Value) {
