@@ -697,3 +697,111 @@ fn hostile_files_end_in_an_error() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+/// The training step of a source with its gradients expanded, and a step of it on the given arguments by name.
+fn step(source: &str, arguments: &[(&str, &[f64])]) -> Vec<(String, Vec<f64>)> {
+    let model = checked(source);
+    let function = model.entries.train_step.expect("the recipe minimizes something");
+    let mut function = function.specialize(&Sizes::from([(Symbol("batch".into()), 2)])).unwrap();
+    for pass in nnc::passes::GRAPH_PASSES {
+        function = (pass.run)(&function).unwrap();
+    }
+    let values = function.arguments.iter().map(|a| {
+        let data = arguments.iter().find(|(name, _)| *name == a.name).map(|(_, data)| data.to_vec());
+        Tensor::new(a.ty.clone(), data.unwrap_or_else(|| panic!("no value for `{}`", a.name)))
+    });
+    let results = nnc::ir::interpret::run(&function, &values.collect::<Vec<_>>()).unwrap();
+    function.results.iter().map(|r| r.name.clone()).zip(results.into_iter().map(|t| t.data)).collect()
+}
+
+#[test]
+fn optimizers_take_the_steps_that_their_papers_say() {
+    // The loss (w x - t)^2 / 2 summed over two samples has the gradient (w x - t) x.
+    let source = |recipe: &str| {
+        format!(
+            "model M {{\ninput x: f32[batch]\ntarget t: f32[batch]\nparam w: f32[] = 2\nloss l = 0.5 * sum((w * x - t)^2)\n}}\ntrain {{ minimize l with {recipe} }}"
+        )
+    };
+    let (x, t, w) = ([1.0, 2.0], [1.0, 0.0], 2.0f64);
+    let g = (w * x[0] - t[0]) * x[0] + (w * x[1] - t[1]) * x[1];
+    assert_eq!(g, 9.0);
+    let given = |rest: &[(&'static str, f64)]| -> Vec<(&'static str, Vec<f64>)> {
+        let mut all = vec![("x", x.to_vec()), ("t", t.to_vec()), ("w", vec![w]), ("step", vec![3.0]), ("epoch", vec![2.0])];
+        all.extend(rest.iter().map(|(n, v)| (*n, vec![*v])));
+        all
+    };
+    let check = |recipe: &str, states: &[(&'static str, f64)], expected: &[(&str, f64)]| {
+        let given = given(states);
+        let given: Vec<(&str, &[f64])> = given.iter().map(|(n, v)| (*n, v.as_slice())).collect();
+        let found = step(&source(recipe), &given);
+        for (name, value) in expected {
+            let at = found.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("{recipe} updates no `{name}`"));
+            assert!((at.1[0] - value).abs() < 1e-5, "{recipe}: {name} is {:?}, expected {value}", at.1);
+        }
+    };
+    check("sgd(0.1)", &[], &[("l", 0.5 * (1.0 + 16.0)), ("w", w - 0.1 * g)]);
+    check("momentum(0.1)", &[("momentum.v/w", 0.5)], &[("momentum.v/w", 0.45 - 0.9), ("w", w + 0.45 - 0.9)]);
+    let v = 0.45 - 0.9;
+    check("momentum(0.1, nesterov=true)", &[("momentum.v/w", 0.5)], &[("w", w + 0.9 * v - 0.9)]);
+    let (m, s) = (0.9 * 0.5 + 0.1 * g, 0.999 * 0.25 + 0.001 * g * g);
+    let (mh, sh) = (m / (1.0 - 0.9f64.powi(3)), s / (1.0 - 0.999f64.powi(3)));
+    let states = [("adam.m/w", 0.5), ("adam.v/w", 0.25)];
+    check("adam(0.1)", &states, &[("adam.m/w", m), ("adam.v/w", s), ("w", w - 0.1 * mh / (sh.sqrt() + 1e-8))]);
+    let states = [("adamw.m/w", 0.5), ("adamw.v/w", 0.25)];
+    check("adamw(0.1)", &states, &[("w", w - 0.1 * 0.004 * w - 0.1 * mh / sh.sqrt())]);
+    check("rmsprop(0.1)", &[("rmsprop.v/w", 0.25)], &[("w", w - 0.1 * g / (0.9 * 0.25 + 0.1 * g * g + 1e-7f64).sqrt())]);
+    check("adagrad(0.1)", &[("adagrad.sum/w", 0.1)], &[("w", w - 0.1 * g / (0.1 + g * g + 1e-7f64).sqrt())]);
+    check("lion(0.1)", &[("lion.m/w", -1.0)], &[("w", w - 0.1), ("lion.m/w", -0.99 + 0.01 * g)]);
+    let cosine = |peak: f64| peak * 0.5 * (1.0 + (std::f64::consts::PI * 1.0 / 8.0).cos());
+    check("sgd(cosine(0.1, total=10, warmup=2))", &[], &[("w", w - cosine(0.1) * g)]);
+    check("sgd(cosine(0.1, total=10, warmup=5))", &[], &[("w", w - 0.06 * g)]);
+    check("sgd(step_decay(0.1, every=1))", &[], &[("w", w - 0.01 * g)]);
+    check("sgd(piecewise([2, 5], [1, 0.5, 0.1]))", &[], &[("w", w - 0.5 * g)]);
+    check("sgd(exponential_decay(0.1, 1, 0.5))", &[], &[("w", w - 0.025 * g)]);
+}
+
+#[test]
+fn frozen_parameters_are_not_trained() {
+    let source = "
+model M {
+    input x: f32[batch, 4]
+    base = dense(3)
+    loss l = mean((x |> base |> dense(2))^2)
+}
+train { freeze base; minimize l with adam }";
+    let model = checked(source);
+    let trainable: Vec<(&str, bool)> = model.parameters.iter().map(|p| (p.path.as_str(), p.trainable)).collect();
+    assert_eq!(trainable, [("base.b", false), ("base.w", false), ("dense_1.b", true), ("dense_1.w", true)]);
+    assert_eq!(model.entries.train_step.unwrap().results.len(), 1 + 2 + 4);
+}
+
+#[test]
+fn a_gradient_penalty_is_differentiated_twice() {
+    let source = "
+model M {
+    input x: f32[batch]
+    param w: f32[] = 2
+    slope = grad(sum(w * x^3), x)
+    loss l = sum(slope^2)
+}
+train { minimize l with sgd(1) }";
+    // slope = 3 w x^2, l = 9 w^2 Σ x^4, dl/dw = 18 w Σ x^4.
+    let found = step(source, &[("x", &[1.0, 2.0]), ("w", &[0.5])]);
+    assert!((found[0].1[0] - 9.0 * 0.25 * 17.0).abs() < 1e-4, "{found:?}");
+    assert!((found[1].1[0] - (0.5 - 18.0 * 0.5 * 17.0)).abs() < 1e-3, "{found:?}");
+}
+
+#[test]
+fn the_models_of_the_project_check() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "nn") {
+            let model = checked(&std::fs::read_to_string(&path).unwrap());
+            assert!(model.entries.train_step.is_some(), "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}

@@ -57,7 +57,7 @@ fn parameter_info(member: &Member) -> ParameterInfo {
     ParameterInfo {
         path: member.path.clone(),
         ty: member.ty.clone(),
-        trainable: member.is_parameter,
+        trainable: member.is_parameter && !member.frozen,
         is_parameter: member.is_parameter,
         span: member.span,
     }

@@ -37,6 +37,8 @@ pub struct Project {
     primitive_numbers: HashMap<&'static str, usize>,
     /// What [`Project::parse`] found wrong.
     pub(crate) problems: Vec<Diagnostic>,
+    /// Whether every statement could be read.
+    readable: bool,
 }
 
 /// What a name at the top of a file means.
@@ -84,17 +86,24 @@ impl Project {
             primitives,
             primitive_numbers,
             problems: Vec::new(),
+            readable: false,
         };
         let (names, problems) = resolve::globals(&project.user.items);
         project.user_names = names;
         diagnostics.extend(problems);
         // Where statements could not be read, the names that they bind are missing.
-        if !diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        project.readable = !diagnostics.iter().any(|d| d.severity == Severity::Error);
+        if project.readable {
             diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
         }
         diagnostics.sort_by_key(|d| d.span().map(|s| (s.file, s.start)));
         project.problems.clone_from(&diagnostics);
         (project, diagnostics)
+    }
+
+    /// The user's syntax tree.
+    pub fn file(&self) -> &ast::File {
+        &self.user
     }
 
     /// The items of the user's file.
@@ -145,8 +154,8 @@ impl Project {
 /// Elaborates a model of the project, checks all of it and makes its entry points.
 ///
 /// # Errors
-/// Every independent mistake, in the order of the file, without those that [`Project::parse`] has reported already; a project
-/// with such mistakes has no checked model.
+/// Every independent mistake, in the order of the file, without those that [`Project::parse`] has reported already. A project
+/// with such mistakes has no checked model, and one that could not be read in full is not looked at further, so the list may be empty.
 pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
     let work = || check_here(project, settings);
     std::thread::scope(|scope| {
@@ -161,6 +170,9 @@ pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec
 }
 
 fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
+    if !project.readable {
+        return Err(Vec::new());
+    }
     let definition = choose(project, settings)?;
     let plain = elaborate::elaborate(project, settings, definition, false);
     if plain.failed || project.problems.iter().any(|d| d.severity == Severity::Error) {

@@ -216,7 +216,7 @@ impl Elaborator<'_> {
             let message = format!("the model makes more than {} calls at compile time", limits::CALLS);
             return Err(self.fatal(Diagnostic::error(span, message)));
         }
-        if self.budget.calls % 256 == 0 {
+        if self.budget.calls.is_multiple_of(256) {
             self.check_time(span)?;
         }
         self.calls.push(CallFrame { span, name: name.to_owned() });

@@ -17,6 +17,8 @@ pub(in crate::frontend) struct Member {
     pub ty: TensorType,
     /// False for a state.
     pub is_parameter: bool,
+    /// Whether the recipe keeps it from being trained.
+    pub frozen: bool,
     /// Where it is declared.
     pub span: Span,
     /// The user's line that made it.
@@ -118,6 +120,7 @@ impl Elaborator<'_> {
             path: path.clone(),
             ty: ty.clone(),
             is_parameter,
+            frozen: false,
             span: name.span,
             used,
             argument,

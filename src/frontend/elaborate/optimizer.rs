@@ -42,10 +42,11 @@ impl Elaborator<'_> {
         let used = self.reachable([loss]);
         let all: Vec<usize> = (0..self.members.len()).filter(|i| self.members[*i].is_parameter).collect();
         let chosen = objective.over.clone().unwrap_or(all);
-        let trained: Vec<usize> = chosen.into_iter().filter(|i| used.contains(&self.members[*i].argument)).collect();
+        let trains = |i: &usize| !self.members[*i].frozen && used.contains(&self.members[*i].argument);
+        let trained: Vec<usize> = chosen.into_iter().filter(trains).collect();
         if trained.is_empty() {
             let message =
-                format!("no parameter is trained: the loss `{}` depends on none of them", objective.loss.text);
+                format!("no parameter is trained: the loss `{}` depends on none, or they are frozen", objective.loss.text);
             return Err(self.error(objective.span, message));
         }
         let targets: Vec<ValueId> = trained.iter().map(|i| self.members[*i].argument).collect();
@@ -177,6 +178,7 @@ impl Elaborator<'_> {
             path: path.clone(),
             ty,
             is_parameter: false,
+            frozen: false,
             span: name.span,
             used: self.calls.last().map_or(name.span, |c| c.span),
             argument,

@@ -127,7 +127,7 @@ impl Elaborator<'_> {
             },
             TrainEntryKind::Validate(e) => recipe.validate = Some(self.validate(body, e)?),
             // Objectives come when every setting is known.
-            TrainEntryKind::Minimize { .. } => {}
+            TrainEntryKind::Minimize { .. } | TrainEntryKind::Freeze(_) => {}
             TrainEntryKind::StopNotImproved { metric, count, unit } => {
                 if &*unit.text != "epochs" && &*unit.text != "epoch" {
                     return Err(self.not_supported(unit.span, "stopping after anything but epochs"));
@@ -221,6 +221,7 @@ impl Elaborator<'_> {
 
     fn objectives(&mut self, body: &mut Body, block: &TrainBlock, recipe: &mut Recipe) -> Outcome<()> {
         let mut covered: Vec<(usize, Span)> = Vec::new();
+        self.freeze(body, block)?;
         for entry in &block.entries {
             let TrainEntryKind::Minimize { loss, over, with, times } = &entry.kind else { continue };
             if let Some(times) = times {
@@ -247,6 +248,18 @@ impl Elaborator<'_> {
                 parameters: trained,
                 span: entry.span,
             });
+        }
+        Ok(())
+    }
+
+    /// Takes the parameters that `freeze` names out of training.
+    fn freeze(&mut self, body: &mut Body, block: &TrainBlock) -> Outcome<()> {
+        for entry in &block.entries {
+            if let TrainEntryKind::Freeze(names) = &entry.kind {
+                for at in self.over(body, names)? {
+                    self.members[at].frozen = true;
+                }
+            }
         }
         Ok(())
     }
@@ -322,7 +335,7 @@ impl Elaborator<'_> {
                 None => Err(self.error(span, "this tensor is computed, it is not a parameter")),
             },
             other => {
-                let message = format!("`over` takes layers and parameters, not {}", self.describe(other));
+                let message = format!("this takes layers and parameters, not {}", self.describe(other));
                 Err(self.error(span, message))
             }
         }
