@@ -57,8 +57,9 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
 fn frontend(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (project, mut diagnostics) = Project::parse(&name, source);
-    if !diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        diagnostics.extend(check(&project, &Settings::default()).err().into_iter().flatten());
+    match check(&project, &Settings::default()) {
+        Ok(model) => diagnostics.extend(model.warnings),
+        Err(found) => diagnostics.extend(found),
     }
     (project.sources, diagnostics)
 }
