@@ -751,7 +751,7 @@ fn optimizers_take_the_steps_that_their_papers_say() {
     check("adamw(0.1)", &states, &[("w", w - 0.1 * 0.004 * w - 0.1 * mh / sh.sqrt())]);
     check("rmsprop(0.1)", &[("rmsprop.v/w", 0.25)], &[("w", w - 0.1 * g / (0.9 * 0.25 + 0.1 * g * g + 1e-7f64).sqrt())]);
     check("adagrad(0.1)", &[("adagrad.sum/w", 0.1)], &[("w", w - 0.1 * g / (0.1 + g * g + 1e-7f64).sqrt())]);
-    check("lion(0.1)", &[("lion.m/w", -1.0)], &[("w", w - 0.1), ("lion.m/w", -0.99 + 0.01 * g)]);
+    check("lion(0.1)", &[("lion.m/w", -0.5)], &[("w", w - 0.1), ("lion.m/w", -0.495 + 0.01 * g)]);
     let cosine = |peak: f64| peak * 0.5 * (1.0 + (std::f64::consts::PI * 1.0 / 8.0).cos());
     check("sgd(cosine(0.1, total=10, warmup=2))", &[], &[("w", w - cosine(0.1) * g)]);
     check("sgd(cosine(0.1, total=10, warmup=5))", &[], &[("w", w - 0.06 * g)]);
