@@ -170,9 +170,6 @@ pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec
 }
 
 fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
-    if project.damaged {
-        return Err(Vec::new());
-    }
     if !project.readable {
         return Err(Vec::new());
     }
