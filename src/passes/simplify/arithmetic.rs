@@ -111,7 +111,7 @@ fn minus_one(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<Valu
     }
 }
 
-/// The exponent of a power of two in the range in which every float dtype but f16 has it and its reciprocal.
+/// Within the exponents of which the dtype has both the power and its reciprocal as normal numbers.
 fn exact_reciprocal(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
     let (F::Div, [a, b]) = parts(op, inputs)? else { return None };
     let divisor = s.number(*b)?;

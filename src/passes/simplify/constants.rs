@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "select_known", algebra: "select(true, a, b) = a; select(false, a, b) = b", apply: select_known },
 ];
 
-/// The number as memory of `dtype` holds it; `None` for dtypes whose rounding is not at hand.
+/// The number as memory of `dtype` holds it.
 fn rounded(number: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F32 => f64::from(number as f32),

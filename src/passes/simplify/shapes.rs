@@ -30,6 +30,11 @@ pub(super) const RULES: &[Rule] = &[
         algebra: "cast(cast(x)) = cast(x) where the inner one loses nothing",
         apply: cast_of_cast,
     },
+    Rule {
+        name: "cast_of_copies",
+        algebra: "cast(broadcast(x)) = broadcast(cast(x)), cast(reshape(x)) = reshape(cast(x)) where only axes of size 1 come and go",
+        apply: cast_of_copies,
+    },
     Rule { name: "reshape_of_reshape", algebra: "reshape(reshape(x)) = reshape(x)", apply: reshape_of_reshape },
     Rule {
         name: "transpose_of_transpose",
@@ -113,6 +118,21 @@ fn cast_of_cast(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<V
     holds_all(s.dtype_of(x), inner.dtype).then(|| s.emit(Cast { dtype: outer.dtype }, &[x]))
 }
 
+fn cast_of_copies(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let (Op::Cast(_), (moved, [x])) = (op, s.producer(inputs[0])) else { return None };
+    let (x, moved) = (*x, moved.clone());
+    let smaller = match &moved {
+        Op::Broadcast(_) => true,
+        Op::Reshape(reshape) => only_units_differ(&s.shape_of(x), &reshape.shape),
+        _ => false,
+    };
+    if !smaller {
+        return None;
+    }
+    let value = s.emit(op.clone(), &[x]);
+    Some(s.emit(moved, &[value]))
+}
+
 fn reshape_of_reshape(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
     let (Op::Reshape(outer), (Op::Reshape(_), [x])) = (op, s.producer(inputs[0])) else { return None };
     let x = *x;
@@ -138,14 +158,18 @@ fn proper_axes(shape: &[Dim]) -> Vec<usize> {
     (0..shape.len()).filter(|i| !shape[*i].is(1)).collect()
 }
 
+/// Whether two shapes are the same but for dims that are a literal 1.
+fn only_units_differ(a: &[Dim], b: &[Dim]) -> bool {
+    proper_axes(a).into_iter().map(|i| &a[i]).eq(proper_axes(b).into_iter().map(|i| &b[i]))
+}
+
 /// The operand keeps its proper axes and drops those of size 1, by a reshape that is an address; so an axis kept with size 1 costs nothing.
 fn broadcast_of_reshape(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
     let (Op::Broadcast(broadcast), (Op::Reshape(reshape), [x])) = (op, s.producer(inputs[0])) else { return None };
     let (x, middle, outer) = (*x, reshape.shape.clone(), broadcast.clone());
     let from = s.shape_of(x);
     let (kept, placed) = (proper_axes(&from), proper_axes(&middle));
-    let same = kept.len() == placed.len() && kept.iter().zip(&placed).all(|(k, p)| from[*k] == middle[*p]);
-    if !same || middle.len() == placed.len() {
+    if !only_units_differ(&from, &middle) || middle.len() == placed.len() {
         return None;
     }
     let proper: Vec<Dim> = kept.iter().map(|k| from[*k].clone()).collect();
@@ -174,11 +198,7 @@ fn map_of_unit_reshapes(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> 
             _ => return None,
         }
     }
-    let shape = common?;
-    let proper = |shape: &[Dim]| -> Vec<Dim> { proper_axes(shape).into_iter().map(|i| shape[i].clone()).collect() };
-    if proper(&shape) != proper(&outer) {
-        return None;
-    }
+    let shape = common.filter(|shape| only_units_differ(shape, &outer))?;
     let operands: Vec<ValueId> = small
         .into_iter()
         .map(|v| if s.shape_of(v) == outer { s.emit(Reshape { shape: shape.clone() }, &[v]) } else { v })
@@ -195,14 +215,9 @@ fn slice_of_slice(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option
         joined.starts[axis] = inner.starts[axis].add(&outer.starts[axis].mul(&Dim::from(inner.steps[axis]))?)?;
         joined.steps[axis] = inner.steps[axis].checked_mul(outer.steps[axis])?;
     }
-    joined.infer_ok(s, x).then(|| s.emit(joined, &[x]))
-}
-
-impl Slice {
-    /// Whether the slice of `x` checks: a slice of no elements may start anywhere, but a joined one is not to.
-    fn infer_ok(&self, s: &Simplifier<'_>, x: ValueId) -> bool {
-        Op::from(self.clone()).infer(&[s.type_of(x)]).is_ok()
-    }
+    // A slice of no elements may start anywhere, a joined one may not.
+    let checks = Op::from(joined.clone()).infer(&[s.type_of(x)]).is_ok();
+    checks.then(|| s.emit(joined, &[x]))
 }
 
 fn slice_of_concat(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
