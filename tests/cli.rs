@@ -367,3 +367,13 @@ fn stages_and_objects() {
     assert!(folder.wrong(&["compile", "m.nn", "-o", "m.so"]).contains("not supported yet"));
     assert_eq!(folder.nnc(&["compile", "m.nn", "--cpu", "z80"]).code(), 2);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_endless_file_is_refused() {
+    let folder = Folder::new();
+    assert!(folder.wrong(&["check", "/dev/zero"]).contains("larger than 512 KiB"));
+    assert!(
+        folder.wrong_with("csv(\"blobs.csv\", columns=\"label\")", "idx(\"/dev/zero\")").contains("not a regular file")
+    );
+}

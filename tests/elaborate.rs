@@ -726,7 +726,8 @@ fn optimizers_take_the_steps_that_their_papers_say() {
     let g = (w * x[0] - t[0]) * x[0] + (w * x[1] - t[1]) * x[1];
     assert_eq!(g, 9.0);
     let given = |rest: &[(&'static str, f64)]| -> Vec<(&'static str, Vec<f64>)> {
-        let mut all = vec![("x", x.to_vec()), ("t", t.to_vec()), ("w", vec![w]), ("step", vec![3.0]), ("epoch", vec![2.0])];
+        let mut all =
+            vec![("x", x.to_vec()), ("t", t.to_vec()), ("w", vec![w]), ("step", vec![3.0]), ("epoch", vec![2.0])];
         all.extend(rest.iter().map(|(n, v)| (*n, vec![*v])));
         all
     };
@@ -749,7 +750,11 @@ fn optimizers_take_the_steps_that_their_papers_say() {
     check("adam(0.1)", &states, &[("adam.m/w", m), ("adam.v/w", s), ("w", w - 0.1 * mh / (sh.sqrt() + 1e-8))]);
     let states = [("adamw.m/w", 0.5), ("adamw.v/w", 0.25)];
     check("adamw(0.1)", &states, &[("w", w - 0.1 * 0.004 * w - 0.1 * mh / sh.sqrt())]);
-    check("rmsprop(0.1)", &[("rmsprop.v/w", 0.25)], &[("w", w - 0.1 * g / (0.9 * 0.25 + 0.1 * g * g + 1e-7f64).sqrt())]);
+    check(
+        "rmsprop(0.1)",
+        &[("rmsprop.v/w", 0.25)],
+        &[("w", w - 0.1 * g / (0.9 * 0.25 + 0.1 * g * g + 1e-7f64).sqrt())],
+    );
     check("adagrad(0.1)", &[("adagrad.sum/w", 0.1)], &[("w", w - 0.1 * g / (0.1 + g * g + 1e-7f64).sqrt())]);
     check("lion(0.1)", &[("lion.m/w", -0.5)], &[("w", w - 0.1), ("lion.m/w", -0.495 + 0.01 * g)]);
     let cosine = |peak: f64| peak * 0.5 * (1.0 + (std::f64::consts::PI * 1.0 / 8.0).cos());

@@ -280,3 +280,27 @@ fn broken_safetensors() {
         let _ = WeightFile::open(&folder.file("p.safetensors", &changed)).map(|file| file.data().len());
     }
 }
+
+/// Calls `check` with every prefix of `good` and with every byte of it changed, which must not panic.
+fn disturb(good: &[u8], check: impl Fn(&Path)) {
+    let folder = Folder::new();
+    for length in 0..good.len() {
+        check(&folder.file("p", &good[..length]));
+    }
+    for at in 0..good.len() {
+        for change in [0xff, 0x01, 0x20] {
+            let mut changed = good.to_vec();
+            changed[at] ^= change;
+            check(&folder.file("p", changed));
+        }
+    }
+}
+
+#[test]
+fn disturbed_files_never_panic() {
+    let npy = npy::encode(&Array::from_f32(vec![2, 2], &[1.0; 4]).unwrap()).unwrap();
+    disturb(&npy, |path| drop(npy::read(path)));
+    disturb(&small_idx(), |path| drop(idx::read(path)));
+    disturb(&gzip(&small_idx()), |path| drop(idx::read(path)));
+    disturb(b"a,\"b\"\n1,2.5\n-3,4e1\n", |path| drop(csv::read(path, &Options::default())));
+}

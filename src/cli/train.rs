@@ -127,6 +127,10 @@ impl Train {
                 let message = format!("cannot write `{}`: there is no folder `{}`", path.display(), folder.display());
                 return Err(Diagnostic::error_without_place(message).into());
             }
+            if path.is_dir() {
+                let message = format!("cannot write `{}`: it is a folder", path.display());
+                return Err(Diagnostic::error_without_place(message).into());
+            }
         }
         Ok(())
     }

@@ -45,8 +45,10 @@ impl Elaborator<'_> {
         let trains = |i: &usize| !self.members[*i].frozen && used.contains(&self.members[*i].argument);
         let trained: Vec<usize> = chosen.into_iter().filter(trains).collect();
         if trained.is_empty() {
-            let message =
-                format!("no parameter is trained: the loss `{}` depends on none, or they are frozen", objective.loss.text);
+            let message = format!(
+                "no parameter is trained: the loss `{}` depends on none, or they are frozen",
+                objective.loss.text
+            );
             return Err(self.error(objective.span, message));
         }
         let targets: Vec<ValueId> = trained.iter().map(|i| self.members[*i].argument).collect();
