@@ -19,7 +19,8 @@ pub struct Broadcast {
 pub fn broadcast_shapes(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, (Dim, Dim)> {
     let rank = a.len().max(b.len());
     let one = Dim::from(1i64);
-    let dim_at = |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(one.clone(), |i| shape[i].clone());
+    let dim_at =
+        |shape: &[Dim], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(one.clone(), |i| shape[i].clone());
     let mut shape = Vec::with_capacity(rank);
     for axis in (0..rank).rev() {
         let (x, y) = (dim_at(a, axis), dim_at(b, axis));
@@ -42,7 +43,9 @@ pub fn mismatch(function: &str, types: &[&TensorType], operand: usize, ours: &Di
     let error = TypeError::new(format!("`{function}` of {a} and {b}: {ours} does not match {theirs}"));
     let symbolic = ours.constant().is_none() || theirs.constant().is_none();
     let note = if symbolic {
-        format!("`{ours}` and `{theirs}` are not the same size for every value of their names; only a literal 1 stretches")
+        format!(
+            "`{ours}` and `{theirs}` are not the same size for every value of their names; only a literal 1 stretches"
+        )
     } else {
         "shapes are aligned at the last dim; a missing dim or a 1 stretches".to_string()
     };

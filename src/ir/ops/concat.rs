@@ -118,10 +118,9 @@ impl OpDef for Concat {
             Primitive {
                 name: "tile",
                 doc: "x repeated so often along each axis, aligned at the last",
-                parameters: const { &[
-                    Parameter::required("x", "a tensor"),
-                    Parameter::required("repeats", "an int or a list of ints"),
-                ] },
+                parameters: const {
+                    &[Parameter::required("x", "a tensor"), Parameter::required("repeats", "an int or a list of ints")]
+                },
                 rest: false,
                 draws: false,
                 build: tile,
@@ -153,7 +152,8 @@ fn run(ty: &TensorType, axis: usize) -> (usize, usize) {
 
 /// The rank that an `axis` argument counts in; an error if there is no tensor.
 fn rank_of(b: &GraphBuilder, tensors: &[ValueId]) -> Result<usize, TypeError> {
-    let first = tensors.first().ok_or_else(|| TypeError::new("expected at least one tensor, found an empty list").at([0]))?;
+    let first =
+        tensors.first().ok_or_else(|| TypeError::new("expected at least one tensor, found an empty list").at([0]))?;
     Ok(b.type_of(*first).rank())
 }
 

@@ -94,8 +94,10 @@ impl OpDef for Constant {
     }
 
     fn primitives() -> Vec<Primitive> {
-        const FROM_SHAPE: &[Parameter] =
-            &[Parameter::required("shape", "a list of dims"), Parameter::optional("dtype", "a dtype, `f32` by default")];
+        const FROM_SHAPE: &[Parameter] = &[
+            Parameter::required("shape", "a list of dims"),
+            Parameter::optional("dtype", "a dtype, `f32` by default"),
+        ];
         const FULL: &[Parameter] = &[
             Parameter::required("shape", "a list of dims"),
             Parameter::required("value", "a number or a scalar tensor"),

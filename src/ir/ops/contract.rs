@@ -70,13 +70,17 @@ impl OpDef for Contract {
             return Err(TypeError::new(format!("labels {lists:?} do not contract {a} and {b}")).at([0, 1]));
         }
         if a.dtype != b.dtype || a.dtype == DType::Bool {
-            return Err(TypeError::new(format!("the product of {a} and {b}: the dtypes must be one number type")).at([0, 1]));
+            return Err(
+                TypeError::new(format!("the product of {a} and {b}: the dtypes must be one number type")).at([0, 1])
+            );
         }
         let mut sizes: BTreeMap<u32, &Dim> = BTreeMap::new();
         for (label, dim) in self.left.iter().zip(&a.shape).chain(self.right.iter().zip(&b.shape)) {
             let size = *sizes.entry(*label).or_insert(dim);
             if size != dim {
-                return Err(TypeError::new(format!("the product of {a} and {b}: {size} does not match {dim}")).at([0, 1]));
+                return Err(
+                    TypeError::new(format!("the product of {a} and {b}: {size} does not match {dim}")).at([0, 1])
+                );
             }
         }
         let shape = self.result.iter().map(|l| sizes[l].clone()).collect();
@@ -101,12 +105,10 @@ impl OpDef for Contract {
     fn vjp(&self, cx: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
         let (gradient, a, b) = (cx.gradient(), cx.inputs[0], cx.inputs[1]);
         let fits = "every label of an operand is in the result or in the other operand";
-        let left = cx.wanted[0].then(|| {
-            cx.builder.contract((gradient, &self.result), (b, &self.right), &self.left).expect(fits)
-        });
-        let right = cx.wanted[1].then(|| {
-            cx.builder.contract((a, &self.left), (gradient, &self.result), &self.right).expect(fits)
-        });
+        let left = cx.wanted[0]
+            .then(|| cx.builder.contract((gradient, &self.result), (b, &self.right), &self.left).expect(fits));
+        let right = cx.wanted[1]
+            .then(|| cx.builder.contract((a, &self.left), (gradient, &self.result), &self.right).expect(fits));
         Ok(vec![left, right])
     }
 

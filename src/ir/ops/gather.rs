@@ -33,11 +33,7 @@ pub(super) fn clamp(index: f64, n: usize) -> usize {
 }
 
 /// As [`clamp`], in loop code.
-pub(super) fn lower_clamp(
-    b: &mut crate::ir::loops::build::BlockBuilder<'_>,
-    index: Value,
-    n: usize,
-) -> Value {
+pub(super) fn lower_clamp(b: &mut crate::ir::loops::build::BlockBuilder<'_>, index: Value, n: usize) -> Value {
     let (zero, last) = (b.constant(DType::I32, 0.0), b.constant(DType::I32, n as f64 - 1.0));
     let above = b.map(ScalarFunction::Max, &[index, zero]);
     b.map(ScalarFunction::Min, &[above, last])
@@ -122,11 +118,13 @@ impl OpDef for Gather {
         vec![Primitive {
             name: "gather",
             doc: "slices along an axis picked by an int or an integer tensor: y[i, j, k] = x[i, index[j], k]; an index of a tensor outside its range counts as the nearest inside",
-            parameters: const { &[
-                Parameter::required("x", "a tensor"),
-                Parameter::required("index", "an int or an integer tensor"),
-                Parameter::optional("axis", "an int, 0 by default"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("x", "a tensor"),
+                    Parameter::required("index", "an int or an integer tensor"),
+                    Parameter::optional("axis", "an int, 0 by default"),
+                ]
+            },
             rest: false,
             draws: false,
             build,
@@ -173,7 +171,8 @@ pub(super) fn integer_index(b: &mut GraphBuilder, arguments: &PrimitiveArguments
 fn pick_one(b: &mut GraphBuilder, x: ValueId, axis: usize, index: &Dim) -> Result<ValueId, TypeError> {
     let mut shape = b.shape_of(x);
     let size = &shape[axis];
-    let outside = || TypeError::new(format!("index {index} is out of range for axis {axis}, which has size {size}")).at([0, 1]);
+    let outside =
+        || TypeError::new(format!("index {index} is out of range for axis {axis}, which has size {size}")).at([0, 1]);
     let from_end = index.constant().is_some_and(|c| c < 0);
     let start = if from_end { size.add(index).ok_or_else(outside)? } else { index.clone() };
     let slice = slice::Slice::along(&shape, axis, start, Dim::from(1i64));

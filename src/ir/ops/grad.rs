@@ -30,7 +30,9 @@ impl OpDef for Grad {
                 .at([0]));
         }
         if let Some(at) = xs.iter().position(|x| !x.dtype.is_float()) {
-            return Err(TypeError::new(format!("a gradient with respect to {}, which is no float tensor", xs[at])).at([1 + at]));
+            return Err(
+                TypeError::new(format!("a gradient with respect to {}, which is no float tensor", xs[at])).at([1 + at])
+            );
         }
         Ok(xs.iter().map(|x| (*x).clone()).collect())
     }
@@ -55,10 +57,12 @@ impl OpDef for Grad {
         vec![Primitive {
             name: "grad",
             doc: "the gradient of scalar y with respect to a tensor or each tensor of a list",
-            parameters: const { &[
-                Parameter::required("y", "a scalar tensor"),
-                Parameter::required("xs", "a tensor or a list of tensors"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("y", "a scalar tensor"),
+                    Parameter::required("xs", "a tensor or a list of tensors"),
+                ]
+            },
             rest: false,
             draws: false,
             build: |b, a| {

@@ -21,7 +21,10 @@ impl OpDef for Iota {
     };
 
     fn attributes(&self) -> Attributes {
-        Attributes::new([("shape", Attribute::Dims(self.shape.clone())), ("axis", Attribute::Dim(Dim::from(self.axis)))])
+        Attributes::new([
+            ("shape", Attribute::Dims(self.shape.clone())),
+            ("axis", Attribute::Dim(Dim::from(self.axis))),
+        ])
     }
 
     fn from_attributes(attributes: &Attributes) -> Result<Self, String> {
@@ -57,10 +60,12 @@ impl OpDef for Iota {
             Primitive {
                 name: "iota",
                 doc: "the numbers from 0 to n - 1: y[i] = i",
-                parameters: const { &[
-                    Parameter::required("n", "an int or a dim"),
-                    Parameter::optional("dtype", "a dtype, `i32` by default"),
-                ] },
+                parameters: const {
+                    &[
+                        Parameter::required("n", "an int or a dim"),
+                        Parameter::optional("dtype", "a dtype, `i32` by default"),
+                    ]
+                },
                 rest: false,
                 draws: false,
                 build: |b, a| {
@@ -76,10 +81,12 @@ impl OpDef for Iota {
             Primitive {
                 name: "eye",
                 doc: "ones on the diagonal, zeros elsewhere: y[i, j] = 1 if i = j else 0",
-                parameters: const { &[
-                    Parameter::required("shape", "an int or a list of two dims"),
-                    Parameter::optional("dtype", "a dtype, `f32` by default"),
-                ] },
+                parameters: const {
+                    &[
+                        Parameter::required("shape", "an int or a list of two dims"),
+                        Parameter::optional("dtype", "a dtype, `f32` by default"),
+                    ]
+                },
                 rest: false,
                 draws: false,
                 build: eye,
@@ -87,11 +94,13 @@ impl OpDef for Iota {
             Primitive {
                 name: "one_hot",
                 doc: "y[.., k] = 1 if index[..] = k else 0",
-                parameters: const { &[
-                    Parameter::required("index", "an integer tensor"),
-                    Parameter::optional("classes", "an int; by default K of `index(K)`"),
-                    Parameter::optional("dtype", "a dtype, `f32` by default"),
-                ] },
+                parameters: const {
+                    &[
+                        Parameter::required("index", "an integer tensor"),
+                        Parameter::optional("classes", "an int; by default K of `index(K)`"),
+                        Parameter::optional("dtype", "a dtype, `f32` by default"),
+                    ]
+                },
                 rest: false,
                 draws: false,
                 build: one_hot,
@@ -126,7 +135,9 @@ fn one_hot(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<V
     let classes = match (arguments.get(1), b.dtype_of(index)) {
         (None, DType::Index { classes }) => Dim::from(i64::from(classes)),
         (None, other) => {
-            return Err(TypeError::new(format!("`classes` is missing, and {other} does not say how many there are")).at([0]));
+            return Err(
+                TypeError::new(format!("`classes` is missing, and {other} does not say how many there are")).at([0])
+            );
         }
         (Some(_), _) => arguments.dim(1)?,
     };

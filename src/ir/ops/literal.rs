@@ -69,10 +69,12 @@ impl OpDef for Literal {
         vec![Primitive {
             name: "tensor",
             doc: "a tensor of given numbers: tensor([[1, 2], [3, 4]])",
-            parameters: const { &[
-                Parameter::required("values", "a number or nested lists of numbers"),
-                Parameter::optional("dtype", "a dtype, `f32` by default"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("values", "a number or nested lists of numbers"),
+                    Parameter::optional("dtype", "a dtype, `f32` by default"),
+                ]
+            },
             rest: false,
             draws: false,
             build,
@@ -136,6 +138,7 @@ fn flatten(
 }
 
 fn dim_number(dim: &Dim) -> Result<f64, TypeError> {
-    let number = dim.constant().ok_or_else(|| TypeError::new(format!("expected a number, found the symbolic dim {dim}")))?;
+    let number =
+        dim.constant().ok_or_else(|| TypeError::new(format!("expected a number, found the symbolic dim {dim}")))?;
     Ok(number as f64)
 }

@@ -70,8 +70,9 @@ impl OpDef for Map {
         check_dtypes(self.function, &dtypes)?;
         if let Some(other) = (1..inputs.len()).find(|i| inputs[*i].shape != inputs[0].shape) {
             let (a, b) = (inputs[0], inputs[other]);
-            return Err(TypeError::new(format!("`{}` of {a} and {b}: the shapes differ", self.function.name()))
-                .at([0, other]));
+            return Err(
+                TypeError::new(format!("`{}` of {a} and {b}: the shapes differ", self.function.name())).at([0, other])
+            );
         }
         Ok(vec![inputs[0].with_dtype(self.function.result_dtype(&dtypes))])
     }
@@ -90,9 +91,7 @@ impl OpDef for Map {
         let gradient = cx.gradient();
         let (operands, wanted) = (cx.inputs, cx.wanted);
         let mut pullback = Pullback { builder: cx.builder, operands, result: cx.outputs[0], gradient };
-        Ok((0..operands.len())
-            .map(|i| if wanted[i] { pullback.operand(self.function, i) } else { None })
-            .collect())
+        Ok((0..operands.len()).map(|i| if wanted[i] { pullback.operand(self.function, i) } else { None }).collect())
     }
 
     fn access(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Access {
@@ -193,7 +192,9 @@ fn integer_power(
     };
     let Some(exponent) = exponent.filter(|e| (0..=MOST).contains(e)) else {
         return Err(TypeError::new(format!("`^` of {}", b.type_of(base)))
-            .note(format!("the exponent of an integer tensor is a number from 0 to {MOST}; convert with `f32(x)` for others"))
+            .note(format!(
+                "the exponent of an integer tensor is a number from 0 to {MOST}; convert with `f32(x)` for others"
+            ))
             .at([0, 1]));
     };
     let mut result = b.constant_like(1.0, base);
@@ -231,4 +232,3 @@ fn sample_of(function: ScalarFunction, shape: &[usize], seed: usize) -> Sample<M
     };
     Sample { op: Map { function }, inputs: (0..function.arity()).map(operand).collect() }
 }
-

@@ -115,11 +115,13 @@ impl OpDef for Pad {
         vec![Primitive {
             name: "pad",
             doc: "x with a border: an int for all sides, or [low, high] for each axis",
-            parameters: const { &[
-                Parameter::required("x", "a tensor"),
-                Parameter::required("widths", "an int or a list of [low, high], one an axis"),
-                Parameter::optional("value", "a number, 0 by default"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("x", "a tensor"),
+                    Parameter::required("widths", "an int or a list of [low, high], one an axis"),
+                    Parameter::optional("value", "a number, 0 by default"),
+                ]
+            },
             rest: false,
             draws: false,
             build,
@@ -151,7 +153,8 @@ impl Pad {
     /// In elements of the padded tensor: the step from one operand element to the next along each axis, and the first one's place.
     fn addresses(&self, padded: &TensorType) -> (Vec<usize>, usize) {
         let outer = strides(&padded.sizes().expect("sizes are concrete here"));
-        let low = self.low.iter().map(|d| d.constant().and_then(|c| usize::try_from(c).ok()).expect("checked by infer"));
+        let low =
+            self.low.iter().map(|d| d.constant().and_then(|c| usize::try_from(c).ok()).expect("checked by infer"));
         let origin = low.zip(&outer).map(|(l, s)| l * s).sum();
         (outer.iter().zip(&self.interior).map(|(s, gap)| s * (gap + 1)).collect(), origin)
     }
@@ -178,7 +181,8 @@ fn build(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Val
         Some(Argument::List(axes)) if axes.len() == rank => {
             for (axis, pair) in axes.iter().enumerate() {
                 let pair = PrimitiveArguments::new(vec![Some(pair.clone())]).dims(0).map_err(|e| e.at([1]))?;
-                let [low, high] = <[Dim; 2]>::try_from(pair).map_err(|_| TypeError::new("expected [low, high]").at([1]))?;
+                let [low, high] =
+                    <[Dim; 2]>::try_from(pair).map_err(|_| TypeError::new("expected [low, high]").at([1]))?;
                 pad.low[axis] = low;
                 pad.high[axis] = high;
             }

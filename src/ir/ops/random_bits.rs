@@ -71,7 +71,9 @@ impl OpDef for RandomBits {
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
         let [seed, step] = expect_operands(inputs)?;
         if *seed != TensorType::new(DType::U32, [2usize]) || *step != TensorType::scalar(DType::I32) {
-            return Err(TypeError::new(format!("a draw takes a seed u32[2] and a step i32[], found {seed} and {step}")));
+            return Err(TypeError::new(format!(
+                "a draw takes a seed u32[2] and a step i32[], found {seed} and {step}"
+            )));
         }
         Ok(vec![TensorType { dtype: DType::U32, shape: self.shape.clone() }])
     }
@@ -128,7 +130,8 @@ impl OpDef for RandomBits {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let seed = || Tensor::new(TensorType::new(DType::U32, [2usize]), vec![f64::from(0x1234_5678_u32), 4_000_000_000.0]);
+        let seed =
+            || Tensor::new(TensorType::new(DType::U32, [2usize]), vec![f64::from(0x1234_5678_u32), 4_000_000_000.0]);
         let step = || Tensor::new(TensorType::scalar(DType::I32), vec![7.0]);
         let sample = |shape: &[usize]| {
             let shape = shape.iter().map(|n| Dim::from(*n)).collect();
@@ -148,7 +151,14 @@ struct Draw {
 
 impl Draw {
     /// Writes one vector loop of `lanes` counters that stores the given words of each, in block `first` or, under a loop, in block `first + var`.
-    fn write(&self, b: &mut BlockBuilder<'_>, lanes: usize, var: Option<LoopVar>, first: usize, words: std::ops::Range<usize>) {
+    fn write(
+        &self,
+        b: &mut BlockBuilder<'_>,
+        lanes: usize,
+        var: Option<LoopVar>,
+        first: usize,
+        words: std::ops::Range<usize>,
+    ) {
         b.lanes(lanes as u64, |b, lane| {
             let scaled = |per_block: usize| {
                 let origin = Affine::scaled(lane, 1).offset((first * per_block) as i64);

@@ -64,7 +64,8 @@ impl OpDef for Reduce {
         let (rest, sizes) = (remaining(x.ty.rank(), &self.axes), x.sizes());
         let strides = x.strides();
         let folded: Vec<usize> = self.axes.iter().map(|a| sizes[*a]).collect();
-        let offset = |index: &[usize], axes: &[usize]| -> usize { index.iter().zip(axes).map(|(i, a)| i * strides[*a]).sum() };
+        let offset =
+            |index: &[usize], axes: &[usize]| -> usize { index.iter().zip(axes).map(|(i, a)| i * strides[*a]).sum() };
         let offsets: Vec<usize> = crate::ir::tensor::indices(&folded).map(|j| offset(&j, &self.axes)).collect();
         let element = |index: &[usize]| {
             let origin = offset(index, &rest);
@@ -263,7 +264,9 @@ fn mean(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Valu
     let (x, axes, keepdims) = fold_arguments(b, arguments, 1)?;
     let ty = b.type_of(x).clone();
     if !ty.dtype.is_float() {
-        return Err(TypeError::new(format!("the mean of {ty}")).note("convert it first, for example with `f32(x)`").at([0]));
+        return Err(TypeError::new(format!("the mean of {ty}"))
+            .note("convert it first, for example with `f32(x)`")
+            .at([0]));
     }
     let count = axes.iter().try_fold(Dim::from(1i64), |p, a| p.mul(&ty.shape[*a]));
     let count = count.ok_or_else(|| TypeError::new(format!("{ty} is too large")).at([0]))?;
@@ -297,9 +300,11 @@ fn two_or_fold(
     }
     if let Some(position) = (2..4).find(|p| arguments.get(*p).is_some()) {
         let name = function.name();
-        return Err(TypeError::new(format!("`{name}` of two tensors is elementwise and takes no `axis` or `keepdims`"))
-            .note(format!("`{name}(x, axis=..)` reduces one tensor"))
-            .at([position]));
+        return Err(TypeError::new(format!(
+            "`{name}` of two tensors is elementwise and takes no `axis` or `keepdims`"
+        ))
+        .note(format!("`{name}(x, axis=..)` reduces one tensor"))
+        .at([position]));
     }
     let operands = arguments.operands(b, 0..2)?;
     Ok(vec![b.map(function, &operands)?])

@@ -71,10 +71,12 @@ impl OpDef for Reshape {
         vec![Primitive {
             name: "reshape",
             doc: "the same elements in row-major order under another shape; one dim may be -1, which is what is left",
-            parameters: const { &[
-                Parameter::required("x", "a tensor"),
-                Parameter::required("shape", "a list of dims, one of them -1 or none"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("x", "a tensor"),
+                    Parameter::required("shape", "a list of dims, one of them -1 or none"),
+                ]
+            },
             rest: false,
             draws: false,
             build: |b, a| {

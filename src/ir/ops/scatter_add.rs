@@ -37,7 +37,12 @@ impl OpDef for ScatterAdd {
         let shape = gather::picked_shape(x, index, self.axis)?;
         if updates.shape != shape || updates.dtype != x.dtype || x.dtype == DType::Bool {
             return Err(TypeError::new(format!("{updates} does not scatter into {x}"))
-                .note(format!("with an index {index} along axis {} it would be {}{}", self.axis, x.dtype, ShapeText(&shape)))
+                .note(format!(
+                    "with an index {index} along axis {} it would be {}{}",
+                    self.axis,
+                    x.dtype,
+                    ShapeText(&shape)
+                ))
                 .at([0, 1, 2]));
         }
         Ok(vec![x.clone()])
@@ -55,7 +60,8 @@ impl OpDef for ScatterAdd {
                 let to = (o * n + gather::clamp(*place, n)) * inner;
                 let from = (o * index.data.len() + j) * inner;
                 for k in 0..inner {
-                    out.data[to + k] = ScalarFunction::Add.eval(x.ty.dtype, &[out.data[to + k], updates.data[from + k]]);
+                    out.data[to + k] =
+                        ScalarFunction::Add.eval(x.ty.dtype, &[out.data[to + k], updates.data[from + k]]);
                 }
             }
         }
@@ -103,12 +109,14 @@ impl OpDef for ScatterAdd {
         vec![Primitive {
             name: "scatter_add",
             doc: "x with slices of updates added along an axis at the places in index; equal places add up",
-            parameters: const { &[
-                Parameter::required("x", "a tensor"),
-                Parameter::required("index", "an integer tensor"),
-                Parameter::required("updates", "a tensor"),
-                Parameter::optional("axis", "an int, 0 by default"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required("x", "a tensor"),
+                    Parameter::required("index", "an integer tensor"),
+                    Parameter::required("updates", "a tensor"),
+                    Parameter::optional("axis", "an int, 0 by default"),
+                ]
+            },
             rest: false,
             draws: false,
             build: |b, a| {

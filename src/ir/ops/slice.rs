@@ -83,7 +83,9 @@ impl OpDef for Slice {
         let [x] = expect_operands(inputs)?;
         let lengths = [self.starts.len(), self.sizes.len(), self.steps.len()];
         if lengths != [x.rank(); 3] || self.steps.contains(&0) {
-            return Err(TypeError::new(format!("a slice of {x} needs a start, a size and a step other than 0 for each axis")));
+            return Err(TypeError::new(format!(
+                "a slice of {x} needs a start, a size and a step other than 0 for each axis"
+            )));
         }
         if let Some(axis) = (0..x.rank()).find(|a| !self.fits(*a, &x.shape[*a])) {
             let (start, size, step) = (&self.starts[axis], &self.sizes[axis], self.steps[axis]);
@@ -143,12 +145,14 @@ impl OpDef for Slice {
             Primitive {
                 name: "slice",
                 doc: "x[starts:stops:steps] along each axis; negative places count from the end",
-                parameters: const { &[
-                    X,
-                    Parameter::optional("starts", "a list of ints, one an axis"),
-                    Parameter::optional("stops", "a list of ints, one an axis"),
-                    Parameter::optional("steps", "a list of ints, one an axis"),
-                ] },
+                parameters: const {
+                    &[
+                        X,
+                        Parameter::optional("starts", "a list of ints, one an axis"),
+                        Parameter::optional("stops", "a list of ints, one an axis"),
+                        Parameter::optional("steps", "a list of ints, one an axis"),
+                    ]
+                },
                 rest: false,
                 draws: false,
                 build: slice,
@@ -169,11 +173,13 @@ impl OpDef for Slice {
             Primitive {
                 name: "split",
                 doc: "x in parts along an axis: so many equal ones, or ones of the given sizes",
-                parameters: const { &[
-                    X,
-                    Parameter::required("parts", "an int or a list of sizes"),
-                    Parameter::optional("axis", "an int, 0 by default"),
-                ] },
+                parameters: const {
+                    &[
+                        X,
+                        Parameter::required("parts", "an int or a list of sizes"),
+                        Parameter::optional("axis", "an int, 0 by default"),
+                    ]
+                },
                 rest: false,
                 draws: false,
                 build: split,
@@ -243,7 +249,9 @@ fn place(given: Dim, dim: &Dim, axis: usize, position: usize) -> Result<Dim, Typ
     let rest = dim.sub(&place).ok_or_else(too_large)?;
     let outside = |d: &Dim| d.constant().is_some_and(|c| c < 0);
     if outside(&place) || outside(&rest) {
-        return Err(TypeError::new(format!("{given} is out of range for axis {axis}, which has size {dim}")).at([0, position]));
+        return Err(
+            TypeError::new(format!("{given} is out of range for axis {axis}, which has size {dim}")).at([0, position])
+        );
     }
     Ok(place)
 }
@@ -267,7 +275,11 @@ fn slice(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Val
         let start = start.map(|d| place(d, dim, axis, 1)).transpose()?;
         let stop = stop.map(|d| place(d, dim, axis, 2)).transpose()?;
         let (start, size) = run(start, stop, step, dim).ok_or_else(|| {
-            TypeError::new(format!("the size of a slice in steps of {step} along axis {axis} of {} is no dim", b.type_of(x))).at([0, 3])
+            TypeError::new(format!(
+                "the size of a slice in steps of {step} along axis {axis} of {} is no dim",
+                b.type_of(x)
+            ))
+            .at([0, 3])
         })?;
         whole.starts[axis] = start;
         whole.sizes[axis] = size;
@@ -323,8 +335,12 @@ fn split(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Val
     };
     let total = sizes.iter().try_fold(Dim::from(0i64), |t, s| t.add(s)).ok_or_else(too_large)?;
     if total != shape[axis] {
-        return Err(TypeError::new(format!("the parts have {total} elements, axis {axis} of {} has {}", b.type_of(x), shape[axis]))
-            .at([0, 1]));
+        return Err(TypeError::new(format!(
+            "the parts have {total} elements, axis {axis} of {} has {}",
+            b.type_of(x),
+            shape[axis]
+        ))
+        .at([0, 1]));
     }
     let mut start = Dim::from(0i64);
     let mut parts = Vec::new();

@@ -23,10 +23,15 @@ pub(super) fn all() -> Vec<Primitive> {
         Primitive {
             name: "einsum",
             doc: "a sum of products by letters, as in `einsum(\"ij,jk->ik\", a, b)`",
-            parameters: const { &[
-                Parameter::required("spec", "a string: letters for each operand's axes, `->`, letters for the result's"),
-                Parameter::required("operands", "tensors"),
-            ] },
+            parameters: const {
+                &[
+                    Parameter::required(
+                        "spec",
+                        "a string: letters for each operand's axes, `->`, letters for the result's",
+                    ),
+                    Parameter::required("operands", "tensors"),
+                ]
+            },
             rest: true,
             draws: false,
             build: einsum,
@@ -45,12 +50,22 @@ fn matmul(b: &mut GraphBuilder, x: ValueId, y: ValueId) -> Result<ValueId, TypeE
         return Err(disagree(b, x, y, "a scalar has no axis to sum over; use `*`".into()));
     }
     if left.dtype != right.dtype || left.dtype == DType::Bool {
-        return Err(disagree(b, x, y, "the dtypes must be one number type; convert one, for example with `f32(x)`".into()));
+        return Err(disagree(
+            b,
+            x,
+            y,
+            "the dtypes must be one number type; convert one, for example with `f32(x)`".into(),
+        ));
     }
     let inner = (&left.shape[left.rank() - 1], &right.shape[right.rank().max(2) - 2]);
     if inner.0 != inner.1 {
         let which = if right.rank() == 1 { "dim" } else { "last but one" };
-        return Err(disagree(b, x, y, format!("the last dim of the left is {}, the {which} of the right is {}", inner.0, inner.1)));
+        return Err(disagree(
+            b,
+            x,
+            y,
+            format!("the last dim of the left is {}, the {which} of the right is {}", inner.0, inner.1),
+        ));
     }
     let lead_left = left.rank().saturating_sub(2);
     let lead_right = right.rank().saturating_sub(2);
@@ -126,7 +141,8 @@ fn parse_spec(spec: &str) -> Result<(Vec<Vec<u32>>, Vec<u32>), TypeError> {
         // Without `->`: the letters that stand once, in alphabetical order, as in NumPy.
         None => {
             let all: Vec<u32> = operands.iter().flatten().copied().collect();
-            let mut once: Vec<u32> = all.iter().copied().filter(|l| all.iter().filter(|m| *m == l).count() == 1).collect();
+            let mut once: Vec<u32> =
+                all.iter().copied().filter(|l| all.iter().filter(|m| *m == l).count() == 1).collect();
             once.sort_unstable();
             once
         }
@@ -166,18 +182,28 @@ fn check_spec(
     operands: &[ValueId],
 ) -> Result<(), TypeError> {
     if labels.len() != operands.len() {
-        return Err(TypeError::new(format!("the einsum `{spec}` is of {} operands, found {}", labels.len(), operands.len())).at([0]));
+        return Err(TypeError::new(format!(
+            "the einsum `{spec}` is of {} operands, found {}",
+            labels.len(),
+            operands.len()
+        ))
+        .at([0]));
     }
     let letter = |l: u32| char::from_u32(l).unwrap_or('?');
     let mut sizes: Vec<(u32, Dim, usize)> = Vec::new();
     for (i, (own, value)) in labels.iter().zip(operands).enumerate() {
         let ty = b.type_of(*value);
         if own.len() != ty.rank() {
-            return Err(TypeError::new(format!("the einsum `{spec}` has {} letters for {ty}", own.len())).at([0, 1 + i]));
+            return Err(
+                TypeError::new(format!("the einsum `{spec}` has {} letters for {ty}", own.len())).at([0, 1 + i])
+            );
         }
         if ty.dtype != b.dtype_of(operands[0]) || ty.dtype == DType::Bool {
-            return Err(TypeError::new(format!("the einsum `{spec}` of {} and {ty}: the dtypes must be one number type", b.type_of(operands[0])))
-                .at([1, 1 + i]));
+            return Err(TypeError::new(format!(
+                "the einsum `{spec}` of {} and {ty}: the dtypes must be one number type",
+                b.type_of(operands[0])
+            ))
+            .at([1, 1 + i]));
         }
         for (l, dim) in own.iter().zip(&ty.shape) {
             match sizes.iter().find(|(known, ..)| known == l) {
