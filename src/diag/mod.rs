@@ -146,14 +146,23 @@ impl Sources {
     }
 }
 
-/// The candidate nearest to `name` by edit distance, if near enough to be a likely typing error; of two
-/// equally near ones that with the same first letter.
+/// The candidate nearest to `name` by edit distance, if near enough to be a likely typing error. Of several as near, the one
+/// that begins and ends most like it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
-    // A name of one letter is near to every other one.
-    let limit = (1 + length / 4).min(length.saturating_sub(1));
-    let key = |c: &'a str| (edit_distance(name, c), c.chars().next() != name.chars().next(), c);
-    candidates.into_iter().map(key).filter(|(d, ..)| *d <= limit).min().map(|(.., c)| c)
+    let limit = if length < 2 { 0 } else { 1 + length / 4 };
+    let near = candidates.into_iter().filter(|candidate| candidate.chars().count().abs_diff(length) <= limit);
+    near.map(|candidate| (edit_distance(name, candidate), usize::MAX - common_ends(name, candidate), candidate))
+        .filter(|(distance, _, _)| *distance <= limit)
+        .min()
+        .map(|(_, _, candidate)| candidate)
+}
+
+/// How many characters two names have in common at their beginnings and at their ends.
+fn common_ends(a: &str, b: &str) -> usize {
+    let beginning = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let end = a.chars().rev().zip(b.chars().rev()).take_while(|(a, b)| a == b).count();
+    beginning + end
 }
 
 /// Damerau-Levenshtein distance (adjacent transpositions count one).
@@ -174,4 +183,22 @@ fn edit_distance(a: &str, b: &str) -> usize {
         before = std::mem::replace(&mut previous, current);
     }
     previous[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn typing_errors_find_the_name_that_was_meant() {
+        let names = ["dense", "std", "step", "any", "softmax", "x"];
+        let found = |name| nearest(name, names);
+        assert_eq!(found("dens"), Some("dense"));
+        assert_eq!(found("desne"), Some("dense"));
+        assert_eq!(found("stp"), Some("step"));
+        assert_eq!(found("sofmax"), Some("softmax"));
+        assert_eq!(found("conv"), None);
+        assert_eq!(found("y"), None);
+        assert_eq!(nearest(&"a".repeat(1_000_000), names), None);
+    }
 }
