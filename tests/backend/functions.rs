@@ -1,0 +1,183 @@
+//! Every function, conversion and way to memory, in vector loops of every kind of extent.
+
+use nnc::ir::loops::build::{BlockBuilder, KernelBuilder};
+use nnc::ir::loops::*;
+use nnc::ir::scalar::ScalarFunction as F;
+use nnc::ir::types::DType;
+use nnc::passes::expand_math;
+
+use crate::common::{ALL, INTEGERS, check, check_with};
+
+/// Extents that take every way through a vector loop.
+const EXTENTS: [u64; 6] = [1, 3, 4, 16, 23, 45];
+const TOTAL: u64 = 92;
+
+/// A kernel that computes `write` of the elements of its inputs, in loops of all extents, and once by scalars.
+fn elementwise(
+    name: &str,
+    inputs: &[DType],
+    output: DType,
+    write: impl Fn(&mut BlockBuilder<'_>, &[Value]) -> Value,
+) -> Kernel {
+    let mut k = KernelBuilder::new();
+    let xs: Vec<BufferId> =
+        (inputs.iter().enumerate()).map(|(i, d)| k.buffer(format!("x{i}"), *d, TOTAL + 1, BufferUse::Read)).collect();
+    let y = k.buffer("y", output, TOTAL + 1, BufferUse::Write);
+    k.finish(name, None, |b| {
+        let mut start = 0;
+        for extent in EXTENTS {
+            b.lanes(extent, |b, i| {
+                let at = Affine::scaled(i, 1).offset(start);
+                let operands: Vec<Value> = xs.iter().map(|x| b.load(*x, at.clone())).collect();
+                let result = write(b, &operands);
+                b.store(y, at, result);
+            });
+            start += extent as i64;
+        }
+        let at = Affine::constant(start);
+        let operands: Vec<Value> = xs.iter().map(|x| b.load(*x, at.clone())).collect();
+        let result = write(b, &operands);
+        b.store(y, at, result);
+    })
+}
+
+/// Amounts of shifts, made smaller than the width of the dtype.
+fn shorten(dtype: DType, bytes: &mut [u8]) {
+    for element in bytes.chunks_mut(dtype.bytes()) {
+        element[0] %= 8 * dtype.bytes() as u8;
+        element[1..].fill(0);
+    }
+}
+
+#[test]
+fn every_function_of_every_dtype() {
+    for function in F::ALL {
+        for dtype in ALL {
+            let mut operands = vec![dtype; function.arity()];
+            if *function == F::Select {
+                operands[0] = DType::Bool;
+            }
+            if !function.accepts(&operands) {
+                continue;
+            }
+            let name = format!("{}_{dtype}", function.name());
+            let output = function.result_dtype(&operands);
+            let kernel = elementwise(&name, &operands, output, |b, x| b.map(*function, x));
+            let Ok(kernel) = expand_math::kernel(&kernel) else {
+                assert_eq!((*function, dtype), (F::Pow, DType::F64));
+                continue;
+            };
+            let shifts = matches!(function, F::ShiftLeft | F::ShiftRight);
+            check_with(kernel, |buffer, bytes| {
+                if shifts && buffer == "x1" {
+                    shorten(dtype, bytes);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn functions_with_a_constant() {
+    for dtype in INTEGERS.into_iter().chain([DType::F32, DType::F64]) {
+        for function in [F::Min, F::Max, F::Less, F::Mul, F::Div] {
+            let output = function.result_dtype(&[dtype, dtype]);
+            for number in [0.0, 3.0] {
+                check(elementwise("right", &[dtype], output, |b, x| {
+                    let c = b.constant(dtype, number);
+                    b.map(function, &[x[0], c])
+                }));
+                check(elementwise("left", &[dtype], output, |b, x| {
+                    let c = b.constant(dtype, number);
+                    b.map(function, &[c, x[0]])
+                }));
+            }
+        }
+    }
+    for dtype in INTEGERS {
+        for function in [F::ShiftLeft, F::ShiftRight] {
+            check(elementwise("shift", &[dtype], dtype, |b, x| {
+                let c = b.constant(dtype, 5.0);
+                b.map(function, &[x[0], c])
+            }));
+        }
+    }
+}
+
+#[test]
+fn conversions_between_all_dtypes() {
+    for from in ALL {
+        for to in ALL {
+            check(elementwise(&format!("{from}_to_{to}"), &[from], to, |b, x| b.convert(x[0], to)));
+        }
+    }
+}
+
+#[test]
+fn bits_as_other_dtypes() {
+    for from in ALL {
+        for to in ALL {
+            if from.bytes() == to.bytes() && from != DType::Bool && to != DType::Bool {
+                check(elementwise(&format!("{from}_as_{to}"), &[from], to, |b, x| b.bitcast(x[0], to)));
+            }
+        }
+    }
+}
+
+#[test]
+fn strides_and_gathers() {
+    for dtype in ALL {
+        for (from, to) in [(2, 1), (1, 3), (-1, 1), (5, -2), (0, 1)] {
+            let mut k = KernelBuilder::new();
+            let x = k.buffer("x", dtype, 256, BufferUse::Read);
+            let y = k.buffer("y", dtype, 256, BufferUse::Update);
+            check(k.finish("strided", None, |b| {
+                b.lanes(37, |b, i| {
+                    let source = Affine::scaled(i, from).offset(if from < 0 { 200 } else { 4 });
+                    let target = Affine::scaled(i, to).offset(if to < 0 { 200 } else { 4 });
+                    let v = b.load(x, source);
+                    b.store(y, target, v);
+                });
+            }));
+        }
+        let mut k = KernelBuilder::new();
+        let x = k.buffer("x", dtype, 1000, BufferUse::Read);
+        let index = k.buffer("index", DType::I32, 37, BufferUse::Read);
+        let y = k.buffer("y", dtype, 37, BufferUse::Write);
+        let kernel = k.finish("gather", None, |b| {
+            b.lanes(37, |b, i| {
+                let at = b.load(index, Affine::scaled(i, 1));
+                let result = b.value(dtype);
+                b.push(Instruction::LoadAt {
+                    result,
+                    buffer: x,
+                    address: Affine::scaled(i, 2).offset(7),
+                    index: at,
+                    stride: 9,
+                });
+                b.store(y, Affine::scaled(i, 1), result);
+            });
+        });
+        check_with(kernel, |buffer, bytes| {
+            if buffer == "index" {
+                bytes.chunks_mut(4).for_each(|c| c.copy_from_slice(&i32::from(c[0] % 100).to_le_bytes()));
+            }
+        });
+    }
+}
+
+#[test]
+fn indices_of_loops() {
+    let mut k = KernelBuilder::new();
+    let y = k.buffer("y", DType::I32, 5 * 21, BufferUse::Write);
+    check(k.finish("indices", None, |b| {
+        b.for_each(5, |b, row| {
+            b.lanes(21, |b, i| {
+                let index = b.index(Affine::scaled(i, 3).plus(row, -100).offset(i64::from(i32::MAX) - 20));
+                let other = b.index(Affine::scaled(row, 1).offset(2));
+                let sum = b.map(F::Xor, &[index, other]);
+                b.store(y, Affine::scaled(i, 1).plus(row, 21), sum);
+            });
+        });
+    }));
+}

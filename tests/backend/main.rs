@@ -1,0 +1,8 @@
+//! Compiled kernels against the interpreter of the loop IR, bit for bit.
+
+mod common;
+mod functions;
+mod loops;
+mod objects;
+mod products;
+mod programs;

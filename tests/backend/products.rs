@@ -1,0 +1,168 @@
+//! Contractions and tiles of all shapes and layouts.
+
+use nnc::ir::loops::build::{BlockBuilder, KernelBuilder};
+use nnc::ir::loops::*;
+use nnc::ir::scalar::ScalarFunction as F;
+use nnc::ir::types::DType;
+
+use crate::common::check;
+
+/// An epilogue: a bias for each column added, negative sums cut, and the row counted in.
+fn epilogue(
+    b: &mut BlockBuilder<'_>,
+    dtype: DType,
+    bias: BufferId,
+    y: BufferId,
+    place: (LoopVar, LoopVar, i64),
+    sum: Value,
+) {
+    let (row, column, width) = place;
+    let v = b.load(bias, Affine::scaled(column, 1));
+    let v = b.map(F::Add, &[sum, v]);
+    let zero = b.constant(dtype, 0.0);
+    let v = b.map(F::Max, &[v, zero]);
+    let row_number = b.index(Affine::scaled(row, 1));
+    let row_number = b.convert(row_number, dtype);
+    let v = b.map(F::Add, &[v, row_number]);
+    b.store(y, Affine::scaled(row, width).plus(column, 1), v);
+}
+
+struct Shape {
+    rows: u64,
+    columns: u64,
+    stored: u64,
+    depth: u64,
+    batches: u64,
+}
+
+fn tile(dtype: DType, shape: &Shape, transposed: bool) -> Kernel {
+    let Shape { rows, columns, stored, depth, batches } = *shape;
+    let mut k = KernelBuilder::new();
+    let a = k.buffer("a", dtype, (rows * depth * batches).max(1), BufferUse::Read);
+    let w = k.buffer("w", dtype, (columns * depth * batches).max(1), BufferUse::Read);
+    let bias = k.buffer("bias", dtype, columns, BufferUse::Read);
+    let y = k.buffer("y", dtype, rows * columns, BufferUse::Update);
+    let (row_stride, column_stride) = if transposed { (1, rows as i64) } else { (depth as i64, 1) };
+    k.finish("tile", None, |b| {
+        let (row, column) = (b.variable(), b.variable());
+        let accumulator = b.value(dtype);
+        let epilogue = b.block(|b| epilogue(b, dtype, bias, y, (row, column, columns as i64), accumulator));
+        b.push(Instruction::Tile(Box::new(Tile {
+            row,
+            rows,
+            column,
+            columns,
+            stored_columns: stored,
+            depth,
+            batches,
+            left_batch_stride: (rows * depth) as i64,
+            right_batch_stride: (columns * depth) as i64,
+            left: Matrix { buffer: a, address: Affine::constant(0), row_stride, column_stride },
+            right: Matrix { buffer: w, address: Affine::constant(0), row_stride: columns as i64, column_stride: 1 },
+            accumulator,
+            epilogue,
+        })));
+    })
+}
+
+#[test]
+fn tiles_of_all_shapes() {
+    let shapes = [
+        (1, 4, 4, 1, 1),
+        (1, 16, 16, 5, 1),
+        (2, 16, 16, 33, 1),
+        (2, 16, 11, 17, 1),
+        (2, 16, 3, 8, 1),
+        (4, 8, 8, 24, 1),
+        (3, 12, 10, 40, 1),
+        (5, 8, 7, 9, 1),
+        (6, 16, 13, 20, 1),
+        (2, 16, 16, 19, 3),
+        (4, 8, 5, 8, 2),
+        (2, 8, 8, 0, 1),
+        (2, 8, 0, 4, 1),
+        (4, 8, 8, 16, 0),
+    ];
+    for dtype in [DType::F32, DType::F64] {
+        for (rows, columns, stored, depth, batches) in shapes {
+            for transposed in [false, true] {
+                check(tile(dtype, &Shape { rows, columns, stored, depth, batches }, transposed));
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_in_loops() {
+    let (rows, columns, depth) = (6u64, 24u64, 30u64);
+    let mut k = KernelBuilder::new();
+    let a = k.buffer("a", DType::F32, rows * depth, BufferUse::Read);
+    let w = k.buffer("w", DType::F32, columns * depth, BufferUse::Read);
+    let bias = k.buffer("bias", DType::F32, columns, BufferUse::Read);
+    let y = k.buffer("y", DType::F32, rows * columns, BufferUse::Write);
+    let block = k.variable();
+    let parallel = ParallelLoop { var: block, extent: 3, grain: 1 };
+    check(k.finish("tiles", Some(parallel), |b| {
+        b.for_each(3, |b, panel| {
+            let (row, column) = (b.variable(), b.variable());
+            let accumulator = b.value(DType::F32);
+            let epilogue = b.block(|b| {
+                let v = b.load(bias, Affine::scaled(column, 1).plus(panel, 8));
+                let v = b.map(F::Add, &[accumulator, v]);
+                let at = Affine::scaled(row, 24).plus(column, 1).plus(panel, 8).plus(block, 48);
+                b.store(y, at, v);
+            });
+            b.push(Instruction::Tile(Box::new(Tile {
+                row,
+                rows: 2,
+                column,
+                columns: 8,
+                stored_columns: 8,
+                depth,
+                batches: 1,
+                left_batch_stride: 0,
+                right_batch_stride: 0,
+                left: Matrix { buffer: a, address: Affine::scaled(block, 60), row_stride: 30, column_stride: 1 },
+                right: Matrix { buffer: w, address: Affine::scaled(panel, 240), row_stride: 8, column_stride: 1 },
+                accumulator,
+                epilogue,
+            })));
+        });
+    }));
+}
+
+#[test]
+fn contractions_of_all_layouts() {
+    let (rows, columns, depth) = (5u64, 21u64, 9u64);
+    for dtype in [DType::F32, DType::F64] {
+        for (left, right) in [((9, 1), (21, 1)), ((1, 5), (21, 1)), ((9, 1), (1, 9)), ((1, 5), (1, 9))] {
+            let mut k = KernelBuilder::new();
+            let a = k.buffer("a", dtype, rows * depth, BufferUse::Read);
+            let w = k.buffer("w", dtype, columns * depth, BufferUse::Read);
+            let bias = k.buffer("bias", dtype, columns, BufferUse::Read);
+            let y = k.buffer("y", dtype, rows * columns, BufferUse::Write);
+            check(k.finish("contract", None, |b| {
+                let (row, column) = (b.variable(), b.variable());
+                let accumulator = b.value(dtype);
+                let epilogue = b.block(|b| epilogue(b, dtype, bias, y, (row, column, 21), accumulator));
+                let matrix = |buffer, (row_stride, column_stride)| Matrix {
+                    buffer,
+                    address: Affine::constant(0),
+                    row_stride,
+                    column_stride,
+                };
+                b.push(Instruction::Contract(Box::new(Contract {
+                    row,
+                    rows,
+                    column,
+                    columns,
+                    depth,
+                    left: matrix(a, left),
+                    right: matrix(w, right),
+                    accumulator,
+                    epilogue,
+                })));
+            }));
+        }
+    }
+}
