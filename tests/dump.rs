@@ -34,8 +34,8 @@ macro_rules! stage {
         #[test]
         fn $name() {
             let text = dump(Stage::$stage, Entry::$entry);
-            insta::with_settings!({ description => SOURCE, omit_expression => true }, {
-                insta::assert_snapshot!(text);
+            insta::with_settings!({ omit_expression => true }, {
+                insta::assert_snapshot!(format!("{SOURCE}\n==== {}\n\n{text}", stringify!($name)));
             });
         }
     };
@@ -50,4 +50,10 @@ stage!(fused_train_step, Fused, TrainStep);
 stage!(loops_of_infer, Loops, Infer);
 stage!(loops_of_train_step, Loops, TrainStep);
 stage!(clif_of_infer, Clif, Infer);
-stage!(asm_of_infer, Asm, Infer);
+
+/// Machine code changes with every release of the code generator, so only its kind is looked at.
+#[test]
+fn asm_of_infer() {
+    let text = dump(Stage::Asm, Entry::Infer);
+    assert!(text.contains("; kernel contract_add_max_2x8x4") && text.contains("vfmadd"), "{text}");
+}

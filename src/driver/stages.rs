@@ -45,11 +45,11 @@ pub(super) fn lower(function: &Function, sizes: &Sizes, observer: &mut dyn Obser
     let fused = passes::fuse::fuse(&function);
     clock.stage("fuse", &|| fused.to_string())?;
     let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
-    clock.stage("lower", &|| format!("{program:#?}"))?;
+    clock.stage("lower", &|| loops::text::program(&program))?;
     for pass in passes::LOOP_PASSES {
         program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
         debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
-        clock.stage(pass.name, &|| format!("{program:#?}"))?;
+        clock.stage(pass.name, &|| loops::text::program(&program))?;
     }
     Ok(Lowered { function, program })
 }
