@@ -810,3 +810,41 @@ fn the_models_of_the_project_check() {
     }
     assert!(count > 0);
 }
+
+/// Sources with words swapped, dropped and doubled: whatever comes of them, it is a model or a diagnostic.
+#[test]
+fn mangled_files_do_not_panic() {
+    let rounds: u64 = std::env::var("NNC_MANGLE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
+    let library: String = nnc::frontend::library::FILES.iter().map(|(_, text)| *text).collect();
+    let more = "model N { input x: f32[batch, 4]\n e = dense(3)\n for i in 0..3 { x = e(x) + grad(sum(x), x)[0, 1:] }\n\
+        y = [f(x) for f in [relu, sigmoid]][-1] |> residual(|z| z |> dense(4))\n loss l = l2(e) + mean(y ^ 2)\n output o = if y > 0 { y } else { 0 } }\n\
+        train N { epochs 2; minimize l over e, dense_1 with momentum(cosine(0.1, total=10), nesterov=true) }";
+    for (number, source) in [format!("{MLP}{more}"), format!("{MLP}{library}")].iter().enumerate() {
+        let words: Vec<&str> = source.split_inclusive([' ', '\n', '(', ')', ',', '[', ']']).collect();
+        let mut state = 0x9E37_79B9_7F4A_7C15u64 + number as u64;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for round in 0..rounds {
+            let mut mangled = words.clone();
+            for _ in 0..1 + round % 3 {
+                let (a, b) = (random(mangled.len()), random(mangled.len()));
+                match random(4) {
+                    0 => mangled.swap(a, b),
+                    1 => mangled[a] = mangled[b],
+                    2 => mangled.insert(a, words[b % words.len()]),
+                    _ => mangled[a] = "",
+                }
+            }
+            let source: String = mangled.concat();
+            let (project, _) = Project::parse("test.nn", &source);
+            for model in ["Mlp", "N"] {
+                let settings = Settings { model: Some(model.to_owned()), ..Settings::default() };
+                if let Err(found) = check(&project, &settings) {
+                    found.iter().for_each(|d| drop(d.render(&project.sources, false)));
+                }
+            }
+        }
+    }
+}
