@@ -8,7 +8,7 @@ use crate::ir::types::TensorType;
 /// Calls inside calls.
 pub(super) const CALL_DEPTH: usize = 200;
 /// Calls, all together.
-pub(super) const CALLS: usize = 300_000;
+pub(super) const CALLS: usize = 100_000;
 /// Rounds of compile-time loops and comprehensions, all together.
 pub(super) const ROUNDS: usize = 50_000;
 /// Nodes of one graph.
