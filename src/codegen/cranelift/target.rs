@@ -29,7 +29,9 @@ impl Isas {
             speed: isa(target, usage, "speed").map_err(fail)?,
             ordered: isa(target, usage, "none").map_err(fail)?,
         };
-        let without_fma = isas.speed.isa_flags().iter().any(|f| f.name == "has_fma" && f.as_bool() == Some(false));
+        // Cranelift calls a library for `fma` unless it may use both; other architectures have neither flag.
+        let lacks = |name: &str| isas.speed.isa_flags().iter().any(|f| f.name == name && f.as_bool() == Some(false));
+        let without_fma = lacks("has_fma") || lacks("has_avx");
         if without_fma {
             return Err(fail("it has no fused multiply-add (FMA); use x86-64-v3 or later".to_string()));
         }
@@ -73,5 +75,11 @@ fn builder(target: &Target) -> Result<isa::Builder, String> {
         (Cpu::X86V4, _) => "x86-64-v4",
     };
     builder.enable(preset).map_err(|e| e.to_string())?;
+    if preset != "x86-64-v2" {
+        // Cranelift's presets leave them out, though the levels v3 and v4 have them.
+        for flag in ["has_avx", "has_avx2"] {
+            builder.enable(flag).map_err(|e| e.to_string())?;
+        }
+    }
     Ok(builder)
 }
