@@ -4,17 +4,21 @@
 //! column; `4:6-5:1` over several lines, `4:6` where there is nothing to underline, none without a place), or `// warning ...`.
 //! Every diagnostic must be stated and every stated one must come. The rendered reports are snapshots in
 //! `tests/cases/snapshots`.
+//!
+//! A folder under `tests/cases/data` is a model with data that is wrong. Its file `command` is run there, must end with exit
+//! code 1, and what it says is a snapshot.
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nnc::diag::{Diagnostic, Severity, Sources, Span};
 use nnc::frontend::{Project, Settings, check};
 
 #[test]
 fn every_case_says_what_it_states() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let root = root();
     let mut wrong = String::new();
     for path in programs(&root.join("errors")) {
         let source = fs::read_to_string(&path).expect("a case can be read");
@@ -32,12 +36,41 @@ fn every_case_says_what_it_states() {
             );
         }
         let reports: Vec<String> = diagnostics.iter().map(|diagnostic| report(diagnostic, &sources)).collect();
-        let snapshot = name.to_string_lossy().replace('/', "__");
-        insta::with_settings!({ snapshot_path => root.join("snapshots"), prepend_module_to_snapshot => false, omit_expression => true }, {
-            insta::assert_snapshot!(snapshot, reports.join("\n"));
-        });
+        snapshot(&name, &reports.join("\n"));
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn wrong_data_is_told_and_ends_with_code_one() {
+    let root = root();
+    let mut folders: Vec<PathBuf> = fs::read_dir(root.join("data"))
+        .expect("the folder can be read")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    folders.sort();
+    for folder in folders {
+        let name = folder.strip_prefix(&root).expect("a case is in the folder of cases");
+        let command = fs::read_to_string(folder.join("command")).expect("a case has a command");
+        let arguments = command.trim().strip_prefix("nnc ").expect("a command begins with `nnc`").split(' ');
+        let mut process = Command::new(env!("CARGO_BIN_EXE_nnc"));
+        let output = process.args(arguments).current_dir(&folder).output().expect("nnc can be started");
+        let said = String::from_utf8_lossy(&output.stderr).replace(&*folder.to_string_lossy(), "DIR");
+        assert_eq!(output.status.code(), Some(1), "{}: {said}", name.display());
+        snapshot(name, &said);
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+/// Compares with the kept text of a case.
+fn snapshot(name: &Path, text: &str) {
+    let name = name.to_string_lossy().replace(['/', '\\'], "__");
+    insta::with_settings!({ snapshot_path => root().join("snapshots"), prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
 }
 
 /// All `.nn` files below a folder, in order.

@@ -39,7 +39,8 @@ fn files(extensions: &[&str]) -> Vec<(String, String)> {
     paths.retain(|path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)));
     paths.sort();
     let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let name = path.strip_prefix(root()).expect("the path is below the root").to_string_lossy().replace('\\', "/");
         (name, text)
     };
