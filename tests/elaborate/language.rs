@@ -304,3 +304,47 @@ fn the_models_of_the_project_check() {
     }
     assert!(count > 0);
 }
+
+#[test]
+fn a_file_may_hold_several_models() {
+    let source = "
+const hidden = 5
+model A { input x: f32[batch, n]; output y = sum(x * n, axis=1) }
+model B(units = [3, 4]) {
+    input x: f32[batch, hidden]
+    for u in units { x = x |> dense(u) }
+    loss l = mean(x)
+}
+train B { minimize l with sgd; seed 3 }
+data B { train { x = npy(\"x.npy\") } }";
+    let (project, found) = Project::parse("test.nn", source);
+    assert!(found.is_empty(), "{}", told(&project, &found));
+    let model = |name: &str, arguments: Vec<(String, String)>| {
+        let settings = Settings { model: Some(name.into()), arguments, ..Settings::default() };
+        check(&project, &settings).unwrap_or_else(|found| panic!("{}", told(&project, &found)))
+    };
+    let a = model("A", Vec::new());
+    assert_eq!(a.fields[0].ty.to_string(), "f32[batch, n]");
+    assert!(a.recipe.is_none() && a.entries.train_step.is_none() && a.entries.eval.is_none());
+    let b = model("B", vec![("units".into(), "[7, 8, 9]".into())]);
+    assert_eq!(b.layers[2].output[0].to_string(), "f32[batch, 9]");
+    assert_eq!(b.recipe.unwrap().seed, 3);
+    assert_eq!(b.data.unwrap().splits[0].bindings[0].reader.path().unwrap().0, "x.npy");
+    let found = check(&project, &Settings::default()).unwrap_err();
+    assert_eq!(told(&project, &found), "the file has several models\n    | choose one with `--model NAME`: A, B");
+}
+
+#[test]
+fn a_second_application_draws_other_numbers() {
+    let source = "
+model M {
+    input x: f32[2]
+    noisy = |v| v + uniform([2])
+    output a = noisy(x)
+    output b = noisy(x)
+    output c = normal([2])
+}";
+    let found = outputs(source, &[(&[2], &[0.0, 0.0])]);
+    assert!(found[0] != found[1] && found[1] != found[2], "{found:?}");
+    assert_eq!(found, outputs(source, &[(&[2], &[0.0, 0.0])]));
+}

@@ -218,3 +218,38 @@ fn optimizers_take_the_steps_that_their_papers_say() {
     check("sgd(piecewise([2, 5], [1, 0.5, 0.1]))", &[], &[("w", w - 0.5 * g)]);
     check("sgd(exponential_decay(0.1, 1, 0.5))", &[], &[("w", w - 0.025 * g)]);
 }
+
+#[test]
+fn the_other_layers_and_functions_elaborate() {
+    let model = checked(
+        "
+model M {
+    input x: f32[batch, 4]
+    input i: index(7)[batch, 5]
+    target t: f32[batch, 4]
+    e = i |> embedding(7, 3) |> layer_norm |> rms_norm |> prelu |> flatten
+    y = e |> dense(4) |> highway |> gaussian_noise(0.2) |> batch_norm
+    net = dense(4)
+    z = net(y) + std(x, axis=0) + var(x) * square(x) + logsumexp(x, axis=-1, keepdims=true) + norm(x)
+    h = hessian_vector(sum(x^3), x, x)
+    output z
+    output h
+    output b = bernoulli([3, 4], 0.3)
+    loss l = mse(z, t) + l2(net, 0.1) + elastic_net(net.w) + poisson(exp(z), t) + gaussian_kl(z, z)
+    metric p = perplexity(x |> dense(7), i[:, 0])
+}
+train { minimize l with sgd }",
+    );
+    assert!(paths(&model).contains(&"embedding_1.w"));
+    // The second derivative of x^3 is 6 x, times x.
+    let source = "model M {\ninput x: f32[3]\noutput h = hessian_vector(sum(x^3), x, x)\noutput l = logsumexp(x)\noutput s = std(x)\n}";
+    let model = checked(source);
+    let mut infer = model.entries.infer.unwrap();
+    for pass in nnc::passes::GRAPH_PASSES {
+        infer = (pass.run)(&infer).unwrap();
+    }
+    let found = run(&infer, &[(&[3], &[1.0, 2.0, -3.0])]);
+    close(&found[0].data, &[6.0, 24.0, 54.0]);
+    close(&found[1].data, &[(1f64.exp() + 2f64.exp() + (-3f64).exp()).ln()]);
+    close(&found[2].data, &[(14.0f64 / 3.0).sqrt()]);
+}

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::limits;
 use super::scope::instance_path;
-use super::statement::Body;
+use super::statement::{Body, Context};
 use super::value::{Code, Given, Instance, Value};
 use super::{Elaborator, Outcome};
 use crate::diag::{Diagnostic, Span, nearest};
@@ -121,6 +121,10 @@ impl Elaborator<'_> {
         if crate::frontend::resolve::BARE_WORDS.contains(&name) {
             return Ok(Value::text(name));
         }
+        if name == "steps" && body.context == Context::Outside {
+            let diagnostic = Diagnostic::error(span, "the number of training steps is not known here");
+            return Err(self.fail(diagnostic.help("write `steps N` into the recipe")));
+        }
         Err(self.unknown_name(body, name, span))
     }
 
@@ -153,11 +157,7 @@ impl Elaborator<'_> {
             None => {}
         }
         self.constants.insert(name.span, None);
-        let mut body = Body::new(
-            super::value::Env::root(library),
-            super::scope::Scope::root(),
-            super::statement::Context::Outside,
-        );
+        let mut body = Body::new(super::value::Env::root(library), super::scope::Scope::root(), Context::Outside);
         let result = self.expression(&mut body, value);
         let result = match result {
             Ok(value) if value.holds_tensor() => {

@@ -10,11 +10,11 @@ pub(super) const CALL_DEPTH: usize = 200;
 /// Calls, all together.
 pub(super) const CALLS: usize = 100_000;
 /// Rounds of compile-time loops and comprehensions, all together.
-pub(super) const ROUNDS: usize = 50_000;
+pub(super) const ROUNDS: usize = 20_000;
 /// Nodes of one graph.
 pub(super) const NODES: usize = 500_000;
 /// Items of one list, those of lists in it included.
-pub(super) const LIST_LENGTH: usize = 1_000_000;
+pub(super) const LIST_LENGTH: usize = 100_000;
 /// Lists inside lists.
 pub(super) const LIST_DEPTH: usize = 64;
 /// Dims of one tensor.
