@@ -1,14 +1,37 @@
 //! Lowering against the definition: every op's samples and small functions give in compiled loops what the graph says.
 
+#[path = "programs/mlp.rs"]
+mod mlp;
 mod programs;
 
-use nnc::ir::graph::{ResultRole, Role};
-use nnc::ir::ops::Op;
+use mlp::train_step;
+use nnc::ir::builder::GraphBuilder;
+use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role};
+use nnc::ir::ops::{Op, Sample};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
 use nnc::passes::{fuse, lower};
-use programs::mlp::{Writer, train_step};
 use programs::*;
+
+/// A function of one node.
+fn function_of(sample: &Sample<Op>) -> Function {
+    let mut builder = GraphBuilder::new();
+    let inputs: Vec<_> =
+        sample.inputs.iter().enumerate().map(|(i, t)| builder.argument(i as u32, t.ty.clone())).collect();
+    let outputs = builder.add(sample.op.clone(), &inputs).expect("a sample is well typed");
+    let arguments = sample
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(i, t)| Argument { name: format!("x{i}"), role: Role::Input, ty: t.ty.clone() })
+        .collect();
+    let results = outputs
+        .into_iter()
+        .enumerate()
+        .map(|(i, value)| FunctionResult { name: format!("y{i}"), role: ResultRole::Output, value })
+        .collect();
+    Function { name: "test".into(), arguments, graph: builder.finish(), results }
+}
 
 #[test]
 fn every_sample_means_what_the_interpreter_says() {
@@ -23,7 +46,7 @@ fn every_sample_means_what_the_interpreter_says() {
 
 #[test]
 fn training_steps_of_many_shapes() {
-    for (batch, sizes) in [(1, &[3, 2][..]), (6, &[7, 9, 5]), (33, &[50, 65, 10]), (64, &[40, 128, 96, 4])] {
+    for (batch, sizes) in [(1, &[3, 2][..]), (6, &[7, 9, 5]), (33, &[50, 65, 10]), (40, &[40, 128, 96, 4])] {
         let function = train_step(batch, sizes);
         check(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("batch {batch}, {sizes:?}: {e}"));
     }
@@ -82,7 +105,7 @@ fn reductions_of_every_layout() {
         (&[4, 50, 3], &[1]),
         (&[4, 50, 3], &[0, 2]),
         (&[100_003], &[0]),
-        (&[3, 70_000], &[1]),
+        (&[3, 50_000], &[1]),
         (&[50_000, 6], &[0]),
         (&[300, 20, 30], &[0, 1, 2]),
         (&[9000, 64], &[0]),
@@ -123,7 +146,7 @@ fn contractions_of_every_layout() {
         (&[0, 1], &[1], &[0], [65, 80, 1, 1, 1]),
         (&[1], &[1, 2], &[2], [1, 120, 77, 1, 1]),
         (&[0, 1], &[1, 2], &[0, 2], [3, 200, 45, 1, 1]),
-        (&[0, 1], &[2, 1], &[0, 2], [200, 70, 500, 1, 1]),
+        (&[0, 1], &[2, 1], &[0, 2], [90, 40, 150, 1, 1]),
     ];
     for dtype in [DType::F32, DType::F64] {
         for (left, right, result, sizes) in cases {

@@ -1,38 +1,14 @@
 //! A training step of a fully connected net, built by hand: what the frontend would make of dense layers and Adam.
 
-use nnc::ir::builder::GraphBuilder;
 use nnc::ir::dim::Dim;
-use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role, ValueId};
+use nnc::ir::graph::{Function, ResultRole, Role, ValueId};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
-use nnc::ir::types::{DType, TensorType};
+use nnc::ir::types::DType;
 use nnc::passes::GRAPH_PASSES;
 
-/// Builds functions with named arguments and results.
-#[derive(Default)]
-pub struct Writer {
-    pub b: GraphBuilder,
-    arguments: Vec<Argument>,
-    results: Vec<FunctionResult>,
-}
+use crate::programs::Writer;
 
 impl Writer {
-    /// A new argument.
-    pub fn argument(&mut self, name: &str, role: Role, dtype: DType, shape: &[usize]) -> ValueId {
-        let ty = TensorType::new(dtype, shape.iter().copied());
-        self.arguments.push(Argument { name: name.into(), role, ty: ty.clone() });
-        self.b.argument(self.arguments.len() as u32 - 1, ty)
-    }
-
-    /// A new result.
-    pub fn result(&mut self, name: &str, role: ResultRole, value: ValueId) {
-        self.results.push(FunctionResult { name: name.into(), role, value });
-    }
-
-    /// A function of operands that broadcast.
-    pub fn map(&mut self, function: F, operands: &[ValueId]) -> ValueId {
-        self.b.map(function, operands).unwrap()
-    }
-
     /// A number beside `like`.
     pub fn number(&mut self, value: f64, like: ValueId) -> ValueId {
         let dtype = self.b.dtype_of(like);
@@ -46,8 +22,7 @@ impl Writer {
 
     /// The function after the passes on graphs.
     pub fn finish(self) -> Function {
-        let function =
-            Function { name: "test".into(), arguments: self.arguments, graph: self.b.finish(), results: self.results };
+        let function = self.finish_raw();
         GRAPH_PASSES.iter().fold(function, |f, pass| (pass.run)(&f).unwrap())
     }
 }

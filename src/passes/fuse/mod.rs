@@ -8,16 +8,14 @@
 
 use std::fmt;
 
-use crate::ir::graph::{Function, Graph, NodeId, ResultRole, ValueId};
-use crate::ir::ops::Op;
-use crate::ir::ops::reshape::Reshape;
-use crate::ir::rewrite::Rewriter;
+use crate::ir::graph::{Function, Graph, NodeId, ValueId};
 use crate::passes::lower::LowerError;
 
 pub mod analysis;
 pub mod classify;
 mod inline;
 mod merge;
+mod prepare;
 mod print;
 mod schedule;
 mod units;
@@ -86,7 +84,7 @@ pub fn fuse(function: &Function) -> Fused {
         let analysis = Analysis::new(&nothing);
         return Fused { function: nothing, analysis, groups: Vec::new(), problem: Some(problem) };
     }
-    let function = &with_own_results(function);
+    let function = &prepare::prepare(function);
     let analysis = Analysis::new(function);
     let inlined = inline::inline(function, &analysis);
     let mut units = units::Units::new(function, &analysis, &inlined);
@@ -111,32 +109,6 @@ fn problem(function: &Function) -> Option<LowerError> {
             product.is_none_or(|p| p > LARGEST).then(|| LowerError::TooLarge { ty: ty.to_string() })
         }
     })
-}
-
-/// The function with a node of its own for each result that is an argument, so that it is stored as any other value.
-///
-/// An argument that is its own update is left alone.
-fn with_own_results(function: &Function) -> Function {
-    let argument = |value: ValueId| match &function.graph.node(value.node).op {
-        Op::Argument(argument) => Some(argument.index),
-        _ => None,
-    };
-    let mut rewriter = Rewriter::new(function.graph.len());
-    function.graph.nodes().for_each(|(id, node)| rewriter.copy(id, node));
-    let mut values = Vec::new();
-    for result in &function.results {
-        let value = rewriter.value(result.value);
-        values.push(match argument(result.value) {
-            Some(index) if result.role != ResultRole::Update(index) => {
-                let shape = rewriter.builder.shape_of(value);
-                rewriter.builder.emit(Reshape { shape }, &[value])
-            }
-            _ => value,
-        });
-    }
-    let mut out = rewriter.finish(function);
-    out.results.iter_mut().zip(values).for_each(|(result, value)| result.value = value);
-    out
 }
 
 impl fmt::Display for Fused {

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn divisors_prefer_whole_vectors() {
         assert_eq!(divisor(401_408, 2048, 16_384), Some(14_336));
-        assert_eq!(divisor(669_706, 2048, 16_384), None);
+        assert_eq!(divisor(100_003, 2048, 16_384), None);
         assert_eq!(divisor(30, 4, 20), Some(15));
     }
 }

@@ -122,6 +122,13 @@ impl<'a> Emitter<'a> {
         let reached = analysis.base(function, operand);
         let reached = reached.and_then(|(base, v)| Some((base, v.reshape(analysis.sizes_of(value))?)));
         let (base, view) = reached.expect("fusion keeps in memory what a reshape cannot be computed through");
+        if self.computed.contains(&base.node) {
+            // Two reshapes that undo each other: a group reads what it computes at its own point only.
+            let sizes = analysis.sizes_of(value);
+            let point: Vec<Affine> =
+                index.iter().zip(sizes).filter(|(_, s)| **s != 1).map(|(i, _)| i.clone()).collect();
+            return self.element(b, base, &view::unsqueeze(analysis.sizes_of(base), &point));
+        }
         let parameter = self.buffer(b, self.cx.homes[&base]);
         b.load(parameter, view.address(index))
     }

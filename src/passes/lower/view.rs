@@ -112,6 +112,9 @@ fn matching(from: &[usize], to: &[usize]) -> Option<Vec<(Vec<usize>, Vec<usize>)
     let mut runs = Vec::new();
     let axes = |sizes: &[usize]| (0..sizes.len()).filter(|a| sizes[*a] != 1).collect::<Vec<_>>().into_iter();
     let (mut left, mut right) = (axes(from), axes(to));
+    if squeezed(from) == squeezed(to) {
+        return Some(left.zip(right).map(|(a, b)| (vec![a], vec![b])).collect());
+    }
     while let Some(first) = left.next() {
         let mut run = (vec![first], vec![right.next()?]);
         let (mut a, mut b) = (from[first], to[run.1[0]]);
@@ -171,6 +174,7 @@ mod tests {
         let index = reshape_index(&[2, 12], &[2, 3, 4], &vars(3)).unwrap();
         assert_eq!(index[1], Affine::scaled(LoopVar(1), 4).plus(LoopVar(2), 1));
         assert_eq!(reshape_index(&[3, 4], &[12], &vars(1)), None);
+        assert_eq!(reshape_index(&[0, 3], &[1, 0, 3], &vars(3)).unwrap(), vars(3)[1..]);
         assert_eq!(reshape_index(&[3, 1, 4], &[1, 3, 4, 1], &vars(4)).unwrap().len(), 3);
     }
 }
