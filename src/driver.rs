@@ -92,13 +92,11 @@ pub fn compile_file_with(path: impl AsRef<Path>, settings: &Settings) -> Result<
     let path = path.as_ref();
     let bytes = read_source(path).map_err(|error| Error::Read { path: path.to_path_buf(), error })?;
     let name = path.display().to_string();
-    match crate::frontend::parse::decode(&bytes) {
+    let mut sources = Sources::default();
+    let file = sources.add(name.as_str(), String::from_utf8_lossy(&bytes).into_owned());
+    match crate::frontend::parse::decode(&bytes, file) {
         Ok(text) => compile_with(&name, &text, settings),
-        Err(diagnostic) => {
-            let mut sources = Sources::default();
-            sources.add(name, String::from_utf8_lossy(&bytes).into_owned());
-            Err(Error::source(vec![diagnostic], sources))
-        }
+        Err(diagnostic) => Err(Error::source(vec![diagnostic], sources)),
     }
 }
 

@@ -43,15 +43,14 @@ struct Grammar;
 
 /// Reads the bytes of a source file as UTF-8.
 ///
-/// The error names line and column of the first byte that does not belong.
-pub fn decode(bytes: &[u8]) -> Result<String, Diagnostic> {
+/// # Errors
+/// Names the first byte that does not belong. Its place is one in the text that [`String::from_utf8_lossy`] makes of the bytes.
+pub fn decode(bytes: &[u8], file: FileId) -> Result<String, Diagnostic> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
-        let good = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or("");
-        let line = good.matches('\n').count() + 1;
-        let column = good.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let byte = bytes[error.valid_up_to()];
-        Diagnostic::error_without_place(format!("the file is not UTF-8 text: byte 0x{byte:02X} at {line}:{column}"))
-            .help("save the file as UTF-8")
+        let place = error.valid_up_to();
+        let message = format!("the file is not UTF-8 text: byte 0x{:02X}", bytes[place]);
+        let wrong = span(file, place..place + char::REPLACEMENT_CHARACTER.len_utf8());
+        Diagnostic::error(wrong, message).help("save the file as UTF-8")
     })
 }
 
@@ -143,7 +142,7 @@ fn blank_out(text: &mut String, range: Range<usize>) -> bool {
 
 /// The span of the bytes `range`.
 fn span(file: FileId, range: Range<usize>) -> Span {
-    let place = |at: usize| u32::try_from(at).expect("a source text is shorter than MAX_SOURCE");
+    let place = |at: usize| u32::try_from(at).expect("a source text is shorter than 4 GiB");
     Span { file, start: place(range.start), end: place(range.end) }
 }
 
