@@ -14,6 +14,7 @@ model Xor {
     loss   bce         = binary_cross_entropy(logit, y)
 }
 train {
+    steps    500
     batch    4
     minimize bce with adam(lr=0.05)
 }
