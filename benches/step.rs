@@ -85,7 +85,9 @@ fn clock() -> f64 {
 }
 
 fn compile(model: &Path, settings: &[String]) -> Result<Session, Box<dyn Error>> {
-    let settings = Settings { arguments: settings.to_vec(), ..Settings::default() };
+    let split = settings.iter().map(|s| s.split_once('=').ok_or("an argument of the model is NAME=VALUE"));
+    let arguments: Result<_, _> = split.map(|s| s.map(|(name, value)| (name.to_string(), value.to_string()))).collect();
+    let settings = Settings { arguments: arguments?, ..Settings::default() };
     let options = JitOptions { threads: 1 };
     Ok(compile_file_with(model, &settings)?.jit_with(options)?)
 }
