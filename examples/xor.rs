@@ -1,6 +1,6 @@
 //! Trains a small network on XOR from an embedded source, with the Rust API alone: `cargo run --release --example xor`.
 
-use nnc::driver::{Error, Slice};
+use nnc::{Error, Slice};
 
 /// Two inputs, eight hidden units, one output.
 const SOURCE: &str = r#"

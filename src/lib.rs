@@ -14,3 +14,5 @@ pub mod frontend;
 pub mod ir;
 pub mod passes;
 pub mod train;
+
+pub use driver::{Compiled, Error, Session, Slice, compile, compile_file, compile_file_with, compile_with};
