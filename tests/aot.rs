@@ -21,6 +21,8 @@ struct Classifier {
 
 const DIGITS: Classifier = Classifier { name: "digits", pixels: 64, classes: 10, white: 16, batch: 32 };
 const MNIST_MLP: Classifier = Classifier { name: "mnist_mlp", pixels: 784, classes: 10, white: 255, batch: 128 };
+/// Its dropout draws random numbers in each step.
+const MNIST_MLP_DEEP: Classifier = Classifier { name: "mnist_mlp_deep", ..MNIST_MLP };
 
 const STEPS: usize = 3;
 /// Not a multiple of any batch, so that inference needs several variants.
@@ -168,4 +170,9 @@ fn digits_object_computes_the_same_bytes() {
 #[test]
 fn mnist_object_computes_the_same_bytes() {
     check(&MNIST_MLP);
+}
+
+#[test]
+fn random_numbers_of_an_object_are_the_same() {
+    check(&MNIST_MLP_DEEP);
 }

@@ -8,7 +8,7 @@ use crate::ir::types::{DType, ShapeText, TensorType};
 use super::error::Error;
 use super::header::{CArgument, CFunction, CKind, Interface};
 use super::layout::Layout;
-use super::stages::{Lowered, Quiet};
+use super::stages::{self, Lowered, Quiet};
 use super::{Compiled, Entry};
 
 /// What goes into an object file.
@@ -99,6 +99,7 @@ impl ObjectWriter<'_> {
         rows.sort_unstable_by(|a, b| b.cmp(a));
         rows.dedup();
         let symbolic = self.compiled.function(entry)?;
+        let symbolic = &if entry == Entry::TrainStep { without_metrics(symbolic) } else { symbolic.clone() };
         let kind = match entry {
             Entry::Init => CKind::Init,
             Entry::Infer => CKind::Infer { seeded: symbolic.arguments.iter().any(|a| a.role == Role::Seed) },
@@ -113,7 +114,7 @@ impl ObjectWriter<'_> {
         };
         for rows in rows {
             let sizes = self.compiled.sizes(rows)?;
-            let Lowered { function, mut program } = self.compiled.program(entry, &sizes, &mut Quiet)?;
+            let Lowered { function, mut program } = stages::lower(symbolic, &sizes, &mut Quiet)?;
             program.name = format!("{}_{rows}", entry.name());
             let signature = Signature::new(kind, symbolic, &function, rows);
             let pointers = self.pointers(&signature, &function);
@@ -218,6 +219,13 @@ impl ObjectWriter<'_> {
         };
         Ok(Object { bytes, header: interface.header() })
     }
+}
+
+/// A training step that says its losses only: `eval` computes metrics, and a product that trains need not pay for them.
+fn without_metrics(function: &Function) -> Function {
+    let mut function = function.clone();
+    function.results.retain(|r| r.role != ResultRole::Metric);
+    function
 }
 
 /// The results that have a pointer of their own.
