@@ -94,21 +94,25 @@ fn adam(w: &mut Writer, path: &str, value: ValueId, shape: &[usize], gradient: V
         let (a, b) = (w.map(F::Mul, &[old, keep]), w.map(F::Mul, &[new, take]));
         w.map(F::Add, &[a, b])
     };
-    let corrected = |w: &mut Writer, beta: f64, x: ValueId| {
+    let rest = |w: &mut Writer, beta: f64| {
         let (one, base) = (w.number(1.0, step), w.number(beta, step));
         let power = w.map(F::Pow, &[base, step]);
-        let rest = w.map(F::Sub, &[one, power]);
-        w.map(F::Div, &[x, rest])
+        w.map(F::Sub, &[one, power])
     };
     let m = blend(w, 0.9, m, gradient);
     let square = w.map(F::Mul, &[gradient, gradient]);
     let v = blend(w, 0.999, v, square);
-    let (m_hat, v_hat) = (corrected(w, 0.9, m), corrected(w, 0.999, v));
-    let root = w.map(F::Sqrt, &[v_hat]);
-    let epsilon = w.number(1e-8, root);
-    let below = w.map(F::Add, &[root, epsilon]);
-    let rate = w.number(1e-3, m_hat);
-    let above = w.map(F::Mul, &[m_hat, rate]);
+    let (m_rest, v_rest) = (rest(w, 0.9), rest(w, 0.999));
+    let rate = w.number(1e-3, m_rest);
+    let size = w.map(F::Div, &[rate, m_rest]);
+    let v_root = w.map(F::Sqrt, &[v_rest]);
+    let one = w.number(1.0, v_root);
+    let scale = w.map(F::Div, &[one, v_root]);
+    let root = w.map(F::Sqrt, &[v]);
+    let scaled = w.map(F::Mul, &[root, scale]);
+    let epsilon = w.number(1e-8, scaled);
+    let below = w.map(F::Add, &[scaled, epsilon]);
+    let above = w.map(F::Mul, &[m, size]);
     let change = w.map(F::Div, &[above, below]);
     let new = w.map(F::Sub, &[value, change]);
     let index = w.arguments.iter().position(|a| a.name == path).unwrap() as u32;

@@ -5,10 +5,10 @@
 //! costs no execution unit. What counts is to load little: one load of B for each pack, one of A for each row.
 //!
 //! Share of the 256-bit FMA peak by shape (f32, operands in L1; half is the ceiling of 128-bit vectors): 2×16 48.8 %, 4×8 and 5×8
-//! 38-42 %, 3×12 41 %, 4×12 38 %, 1×24 37 %, 2×12 37 %, 1×16 and 2×8 25 %; more than 8 packs of sums and 4 of B spill.
+//! 38-42 %, 3×12 41 %, 4×12 38 %, 1×24 37 %, 2×12 37 %, 1×16 and 2×8 25 %.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self as clif, BlockArg, InstBuilder, types};
+use cranelift_codegen::ir::{self as clif, BlockArg, InstBuilder, StackSlot, StackSlotData, StackSlotKind, types};
 
 use super::kernel::{Binding, Lowered, Lowering, flags};
 use super::memory::Place;
@@ -33,7 +33,8 @@ impl Lowering<'_, '_> {
         let zeros = vec![zero; packs * tile.rows as usize];
         let start = Cursor { left: self.origin(&tile.left), right: self.origin(&tile.right) };
         let sums = self.tile_batches(tile, start, zeros);
-        self.tile_epilogue(tile, &sums)
+        let slot = self.keep_sums(&sums);
+        self.tile_epilogue(tile, slot, sums.len())
     }
 
     fn origin(&mut self, matrix: &Matrix) -> clif::Value {
@@ -112,37 +113,69 @@ impl Lowering<'_, '_> {
         self.builder.ins().jump(to, &arguments);
     }
 
-    /// One step of k for all rows and columns. The order and the choice of the multiplicand that comes first, which the
-    /// machine's instruction overwrites, are what was measured to be fastest.
+    /// One step of k for all rows and columns. Each pack of B is loaded, used for all rows and forgotten, so that besides the sums only
+    /// the numbers of A stay in registers; where those are more than the packs, it is the other way round.
     fn tile_step(&mut self, tile: &Tile, cursor: Cursor, k: i64, sums: &[clif::Value]) -> Vec<clif::Value> {
-        let dtype = self.dtype(tile.accumulator);
-        let (ty, bytes) = (pack_type(dtype), dtype.bytes() as i64);
-        let packs = sums.len() / tile.rows as usize;
-        let right = Place { base: cursor.right, offset: 0 }.plus(k * tile.right.row_stride * bytes);
-        let mut columns = Vec::with_capacity(packs);
-        for pack in 0..packs as i64 {
-            let place = right.plus(16 * pack);
-            columns.push(self.builder.ins().load(ty, flags(), place.base, place.offset));
-        }
-        let mut next = Vec::with_capacity(sums.len());
-        for row in 0..tile.rows as usize {
-            let distance = (row as i64 * tile.left.row_stride + k * tile.left.column_stride) * bytes;
-            let scalar = self.load_scalar(dtype, Place { base: cursor.left, offset: 0 }.plus(distance));
-            let a = self.builder.ins().splat(ty, scalar);
-            for (pack, b) in columns.iter().enumerate() {
-                next.push(self.builder.ins().fma(*b, a, sums[row * packs + pack]));
+        let rows = tile.rows as usize;
+        let packs = sums.len() / rows.max(1);
+        let mut next = sums.to_vec();
+        if rows <= packs {
+            let left: Vec<clif::Value> = (0..rows).map(|row| self.left_number(tile, cursor, k, row)).collect();
+            for pack in 0..packs {
+                let right = self.right_pack(tile, cursor, k, pack);
+                for (row, left) in left.iter().enumerate() {
+                    next[row * packs + pack] = self.builder.ins().fma(right, *left, sums[row * packs + pack]);
+                }
+            }
+        } else {
+            let right: Vec<clif::Value> = (0..packs).map(|pack| self.right_pack(tile, cursor, k, pack)).collect();
+            for row in 0..rows {
+                let left = self.left_number(tile, cursor, k, row);
+                for (pack, right) in right.iter().enumerate() {
+                    next[row * packs + pack] = self.builder.ins().fma(*right, left, sums[row * packs + pack]);
+                }
             }
         }
         next
     }
 
-    /// The epilogue of every row, with as many lanes at once as are stored; what does not fill a pack goes by scalars.
-    fn tile_epilogue(&mut self, tile: &Tile, sums: &[clif::Value]) -> Lowered {
+    /// A pack of B at step `k` of a round.
+    fn right_pack(&mut self, tile: &Tile, cursor: Cursor, k: i64, pack: usize) -> clif::Value {
         let dtype = self.dtype(tile.accumulator);
-        let packs = sums.len() / (tile.rows as usize).max(1);
+        let distance = k * tile.right.row_stride * dtype.bytes() as i64 + 16 * pack as i64;
+        let place = Place { base: cursor.right, offset: 0 }.plus(distance);
+        self.builder.ins().load(pack_type(dtype), flags(), place.base, place.offset)
+    }
+
+    /// A number of A at step `k` of a round, in all lanes.
+    fn left_number(&mut self, tile: &Tile, cursor: Cursor, k: i64, row: usize) -> clif::Value {
+        let dtype = self.dtype(tile.accumulator);
+        let distance = (row as i64 * tile.left.row_stride + k * tile.left.column_stride) * dtype.bytes() as i64;
+        let scalar = self.load_scalar(dtype, Place { base: cursor.left, offset: 0 }.plus(distance));
+        self.builder.ins().splat(pack_type(dtype), scalar)
+    }
+
+    /// Puts the sums on the stack. An epilogue needs registers of its own; sums that waited for it in registers would be
+    /// spilled in the middle of the inner loop, where the time of a store and a load is not hidden.
+    fn keep_sums(&mut self, sums: &[clif::Value]) -> StackSlot {
+        let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 16 * sums.len() as u32, 4);
+        let slot = self.builder.create_sized_stack_slot(data);
+        for (i, sum) in sums.iter().enumerate() {
+            self.builder.ins().stack_store(types::I64, *sum, slot, 16 * i as i32);
+        }
+        slot
+    }
+
+    /// The epilogue of every row, with as many lanes at once as are stored; what does not fill a pack goes by scalars.
+    fn tile_epilogue(&mut self, tile: &Tile, slot: StackSlot, sums: usize) -> Lowered {
+        let dtype = self.dtype(tile.accumulator);
+        let packs = sums / (tile.rows as usize).max(1);
         let wide = tile.stored_columns as usize / 4 * 4;
         for row in 0..tile.rows as usize {
-            let mine = &sums[row * packs..(row + 1) * packs];
+            let place = |pack: usize| 16 * (row * packs + pack) as i32;
+            let mine: Vec<clif::Value> = (0..packs)
+                .map(|p| self.builder.ins().stack_load(types::I64, pack_type(dtype), slot, place(p)))
+                .collect();
             self.with_variable(tile.row, Binding::Known(row as i64), |this| {
                 if wide > 0 {
                     let slot = Slot::Lanes(mine[..wide / pack_lanes(dtype)].to_vec());
