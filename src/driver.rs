@@ -125,16 +125,18 @@ pub fn compile(name: &str, source: &str) -> Result<Compiled, Error> {
 /// # Errors
 /// If the source is wrong.
 pub fn compile_with(name: &str, source: &str, settings: &Settings) -> Result<Compiled, Error> {
-    let (project, diagnostics) = Project::parse(name, source);
-    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
-        return Err(Error::source(diagnostics, project.sources));
-    }
+    let (project, mut diagnostics) = Project::parse(name, source);
+    // A file with mistakes in it is checked too, so that shapes are reported beside misspelt names.
     match check(&project, settings) {
-        Ok(mut model) => {
+        Ok(mut model) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
             model.warnings.splice(0..0, diagnostics);
             Ok(Compiled { project, model, extra_sizes: Sizes::new() })
         }
-        Err(errors) => Err(Error::source(errors, project.sources)),
+        Ok(_) => Err(Error::source(diagnostics, project.sources)),
+        Err(errors) => {
+            diagnostics.extend(errors);
+            Err(Error::source(diagnostics, project.sources))
+        }
     }
 }
 

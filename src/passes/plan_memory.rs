@@ -139,10 +139,10 @@ mod tests {
         assert_eq!(planned.calls[2].buffers, [2, 3]);
         insta::assert_snapshot!(describe(&planned), @r"
         arena of 512 bytes for buffers of 492 bytes
-                 0        400 bytes  b: f32[100]  calls 0..=1
-                 0         12 bytes  d: f32[3]  calls 2..=2
-               448         40 bytes  a: f32[10]  calls 0..=0
-               448         40 bytes  c: f32[10]  calls 1..=2
+                   0        400 bytes  b: f32[100]  calls 0..=1
+                   0         12 bytes  d: f32[3]  calls 2..=2
+                 448         40 bytes  a: f32[10]  calls 0..=0
+                 448         40 bytes  c: f32[10]  calls 1..=2
         ");
     }
 }
