@@ -11,7 +11,7 @@ use super::ast::{
     Split, SplitEntry, Statement, StatementKind, Subscript, TrainEntry, TrainEntryKind, TypeExpression,
 };
 use super::{Global, Project, elaborate};
-use crate::diag::{Diagnostic, nearest};
+use crate::diag::{Diagnostic, Span, nearest};
 use crate::ir::types::DType;
 
 /// Words that stand for themselves as arguments.
@@ -23,9 +23,27 @@ const OPTIMIZER: [&str; 4] = ["param", "gradient", "step", "epoch"];
 /// Names that a recipe sees beside those of its model.
 const RECIPE: [&str; 3] = ["epochs", "steps", "batch"];
 
-/// The message for a name that means nothing; one text, so that no mistake is reported twice.
-pub(crate) fn unknown_name_message(name: &str) -> String {
-    format!("unknown name `{name}`")
+/// Names of the language that its library does not have yet.
+#[rustfmt::skip]
+const PLANNED: [&str; 55] = [
+    "attention", "auc", "avg_pool1d", "avg_pool2d", "avg_pool3d", "bidirectional", "confusion_matrix", "contrastive", "conv1d", "conv2d",
+    "conv3d", "conv_transpose2d", "cumsum", "cutout", "depthwise_conv2d", "f1", "global_avg_pool2d", "global_max_pool2d", "graph_conv",
+    "group_norm", "gru", "lstm", "max_pool1d", "max_pool2d", "max_pool3d", "maxout", "mixup", "multi_head_attention", "nadam", "ode_dopri5",
+    "ode_euler", "ode_rk4", "orthogonal", "permutation", "plateau", "positional_encoding", "precision", "r2", "random_brightness",
+    "random_contrast", "random_crop", "random_flip", "random_rotate", "random_shift", "rbf", "recall", "rnn", "roc_curve",
+    "separable_conv2d", "sort", "time_distributed", "topk", "transformer_decoder", "transformer_encoder", "upsample2d",
+];
+
+/// The error for a name that means nothing; `near` is what may have been meant. One text, so that no mistake is reported twice.
+pub(crate) fn unknown_name(name: &str, span: Span, near: Option<&str>) -> Diagnostic {
+    if PLANNED.contains(&name) {
+        return Diagnostic::error(span, format!("`{name}` is not supported yet"));
+    }
+    let diagnostic = Diagnostic::error(span, format!("unknown name `{name}`"));
+    match near {
+        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+        None => diagnostic,
+    }
 }
 
 /// The error for an element type that there is not.
@@ -106,12 +124,8 @@ impl Resolver<'_> {
         let mut local: Vec<&str> = self.scopes.iter().flatten().map(|n| &**n).collect();
         local.sort_unstable();
         let globals = self.project.global_names(self.library);
-        let diagnostic = Diagnostic::error(span, unknown_name_message(name));
-        let near = nearest(name, local.into_iter().chain(globals)).map(str::to_owned);
-        self.diagnostics.push(match near {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic,
-        });
+        let diagnostic = unknown_name(name, span, nearest(name, local.into_iter().chain(globals)));
+        self.diagnostics.push(diagnostic);
     }
 
     fn definition(&mut self, definition: &Definition) {

@@ -204,6 +204,8 @@ impl Elaborator<'_> {
         let diagnostic = Diagnostic::error(span, format!("the model has no {what} `{name}`"));
         self.fail(match nearest(name, known.iter().map(String::as_str)) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            // The loss may be missing because its own equation is wrong, which has been said.
+            None if self.failed => return super::Failure::Reported,
             None if known.is_empty() => diagnostic.help("it has none"),
             None => diagnostic.help(format!("it has {}", known.join(", "))),
         })

@@ -260,11 +260,7 @@ impl Elaborator<'_> {
         let local = body.env.visible();
         let globals = self.project.global_names(body.env.library);
         let candidates = local.iter().map(|n| &**n).chain(globals.iter().copied());
-        let diagnostic = Diagnostic::error(span, crate::frontend::resolve::unknown_name_message(name));
-        let diagnostic = match nearest(name, candidates) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic,
-        };
+        let diagnostic = crate::frontend::resolve::unknown_name(name, span, nearest(name, candidates));
         self.fail(diagnostic)
     }
 }
