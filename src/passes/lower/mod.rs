@@ -20,7 +20,7 @@ mod hoist;
 mod map;
 mod monoid;
 mod name;
-mod number;
+pub mod number;
 mod opaque;
 mod reduce;
 pub mod shared;

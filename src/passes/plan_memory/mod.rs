@@ -1,11 +1,13 @@
 //! Gives every temporary buffer a place in the arena.
 //!
-//! A buffer lives from the first call that uses it to the last. Largest first, each goes to the lowest offset (a multiple of 64)
-//! at which it overlaps no buffer that lives at the same time.
+//! First outputs take over inputs that die ([`in_place`]). Then a buffer lives from the first call that uses it to the last;
+//! largest first, each goes to the lowest offset (a multiple of 64) at which it overlaps no buffer that lives at the same time.
 
 use std::fmt::Write;
 
 use crate::ir::loops::{Buffer, Place, Program};
+
+mod in_place;
 use crate::passes::LoopPass;
 
 /// The pass.
@@ -33,6 +35,7 @@ impl Life {
 
 /// The program with an offset for each arena buffer and the arena's size. Arena buffers that no call uses are removed.
 pub fn plan(mut program: Program) -> Program {
+    in_place::reuse_inputs(&mut program);
     remove_unused(&mut program);
     let lives = lives(&program);
     let mut order: Vec<usize> = (0..program.buffers.len()).filter(|b| is_arena(&program.buffers[*b])).collect();
@@ -118,19 +121,31 @@ fn remove_unused(program: &mut Program) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::loops::Call;
+    use crate::ir::loops::build::KernelBuilder;
+    use crate::ir::loops::{Affine, BufferUse, Call, Kernel, verify};
     use crate::ir::types::DType;
 
     fn arena(name: &str, elements: u64) -> Buffer {
         Buffer { name: name.into(), dtype: DType::F32, elements, place: Place::Arena { offset: None } }
     }
 
+    /// Reads element 0 of one buffer and writes element `to` of another.
+    fn kernel(to: i64) -> Kernel {
+        let mut k = KernelBuilder::new();
+        let source = k.buffer("source", DType::F32, 3, BufferUse::Read);
+        let target = k.buffer("target", DType::F32, 3, BufferUse::Write);
+        k.finish("move", None, |b| {
+            let value = b.load(source, Affine::constant(0));
+            b.store(target, Affine::constant(to), value);
+        })
+    }
+
     #[test]
     fn buffers_that_never_live_together_share_memory() {
         let calls = [vec![0, 1], vec![1, 2], vec![2, 4]].map(|buffers| Call { kernel: 0, buffers });
         let buffers = vec![arena("a", 10), arena("b", 100), arena("c", 10), arena("unused", 5), arena("d", 3)];
-        let program =
-            Program { name: "p".into(), buffers, kernels: vec![], calls: calls.into(), pointers: 0, arena_bytes: 0 };
+        let kernels = vec![kernel(1)];
+        let program = Program { name: "p".into(), buffers, kernels, calls: calls.into(), pointers: 0, arena_bytes: 0 };
         let planned = plan(program);
         let offsets: Vec<&Place> = planned.buffers.iter().map(|b| &b.place).collect();
         let at = |offset| Place::Arena { offset: Some(offset) };
@@ -144,5 +159,26 @@ mod tests {
                  448         40 bytes  a: f32[10]  calls 0..=0
                  448         40 bytes  c: f32[10]  calls 1..=2
         ");
+    }
+
+    #[test]
+    fn an_output_takes_the_place_of_an_input_that_dies() {
+        let program = |to: i64, calls: &[[u32; 2]]| Program {
+            name: "p".into(),
+            buffers: vec![arena("a", 3), arena("b", 3), arena("c", 3)],
+            kernels: vec![kernel(to)],
+            calls: calls.iter().map(|b| Call { kernel: 0, buffers: b.to_vec() }).collect(),
+            pointers: 0,
+            arena_bytes: 0,
+        };
+        let places = |p: Program| {
+            let planned = plan(p);
+            verify::program(&planned).unwrap();
+            (planned.buffers.len(), planned.calls.last().unwrap().buffers.clone())
+        };
+        assert_eq!(places(program(0, &[[0, 1], [1, 2]])), (1, vec![0]));
+        // Another address, and an input that is read again.
+        assert_eq!(places(program(1, &[[0, 1], [1, 2]])), (3, vec![1, 2]));
+        assert_eq!(places(program(0, &[[0, 1], [0, 2]])), (2, vec![0]));
     }
 }
