@@ -37,7 +37,7 @@ impl Lowering<'_, '_> {
             return Ok(self.compare(code, dtype, r[0], r[1]));
         }
         if dtype.is_float() {
-            self.float_function(function, r, false, self.never_nan(operands))
+            self.float_function(function, r, false, self.limit(operands))
         } else if dtype == DType::Bool {
             match function {
                 F::Not => Ok(self.builder.ins().bxor_imm_u(r[0], 1)),
@@ -48,9 +48,9 @@ impl Lowering<'_, '_> {
         }
     }
 
-    /// Whether the last operand is a constant that is a number.
-    fn never_nan(&self, operands: &[Value]) -> bool {
-        operands.last().and_then(|o| self.constant(*o)).is_some_and(|c| !c.is_nan())
+    /// The last operand, if it is a constant that is a number.
+    fn limit(&self, operands: &[Value]) -> Option<f64> {
+        operands.last().and_then(|o| self.constant(*o)).filter(|c| !c.is_nan())
     }
 
     fn vector_map(&mut self, result: Value, function: F, operands: &[Value]) -> Lowered<Vec<clif::Value>> {
@@ -73,13 +73,13 @@ impl Lowering<'_, '_> {
             _ => {}
         }
         let packs: Vec<Vec<clif::Value>> = operands.iter().map(|o| self.packs(*o)).collect();
-        let never_nan = self.never_nan(operands);
+        let limit = self.limit(operands);
         let mut out = Vec::with_capacity(packs[0].len());
         for i in 0..packs[0].len() {
             let r: Vec<clif::Value> = packs.iter().map(|p| p[i]).collect();
             out.push(match comparison(function) {
                 Some(code) => self.compare(code, dtype, r[0], r[1]),
-                None if dtype.is_float() => self.float_function(function, &r, true, never_nan)?,
+                None if dtype.is_float() => self.float_function(function, &r, true, limit)?,
                 None if dtype == DType::Bool => self.bitwise(function, &r)?,
                 None => self.integer_function(function, dtype, &r)?,
             });
@@ -125,7 +125,11 @@ impl Lowering<'_, '_> {
         if pack_lanes(dtype) == 2 {
             masks = masks.into_iter().flat_map(|mask| self.widen_mask(mask)).collect();
         }
-        let (yes, no) = (self.packs(operands[1]), self.packs(operands[2]));
+        let yes = self.packs(operands[1]);
+        if self.constant(operands[2]).is_some_and(|c| c.to_bits() == 0) {
+            return (0..masks.len()).map(|i| self.keep(masks[i], yes[i])).collect();
+        }
+        let no = self.packs(operands[2]);
         (0..masks.len()).map(|i| self.choose(masks[i], yes[i], no[i])).collect()
     }
 
@@ -156,8 +160,8 @@ impl Lowering<'_, '_> {
         self.builder.ins().bitcast(ty, flags, chosen)
     }
 
-    /// Functions of floats, for scalars and packs alike. `never_nan`: the last operand is known to be a number.
-    fn float_function(&mut self, f: F, r: &[clif::Value], vector: bool, never_nan: bool) -> Lowered<clif::Value> {
+    /// Functions of floats, for scalars and packs alike. `limit`: the last operand, if it is known to be that number.
+    fn float_function(&mut self, f: F, r: &[clif::Value], vector: bool, limit: Option<f64>) -> Lowered<clif::Value> {
         let ins = self.builder.ins();
         Ok(match f {
             F::Add => ins.fadd(r[0], r[1]),
@@ -171,23 +175,41 @@ impl Lowering<'_, '_> {
             F::Ceil => ins.ceil(r[0]),
             F::Round => ins.nearest(r[0]),
             F::Sqrt => ins.sqrt(r[0]),
-            F::Max => self.extremum([FloatCC::LessThan, FloatCC::UnorderedOrGreaterThan], r, vector, never_nan),
-            F::Min => self.extremum([FloatCC::GreaterThan, FloatCC::UnorderedOrLessThan], r, vector, never_nan),
+            F::Max | F::Min => self.extremum(f == F::Max, r, vector, limit),
             _ => return Err(Unsupported(format!("`{}` of floats before its expansion", f.name()))),
         })
     }
 
-    /// `max(a, b)` is a if a > b or a is NaN, else b; `min` likewise. `code` compares b with a, or a with b and yes for NaN.
-    fn extremum(&mut self, code: [FloatCC; 2], r: &[clif::Value], vector: bool, never_nan: bool) -> clif::Value {
-        if never_nan {
-            let first = self.builder.ins().fcmp(code[1], r[0], r[1]);
-            return self.pick(first, r[0], r[1], vector);
+    /// `max(a, b)` is a if a > b or a is NaN, else b; `min` likewise. All ways give the same bits; where one value is chosen if it is less than
+    /// (or greater than) the other, comparison and choice are one `maxps` or `minps`.
+    fn extremum(&mut self, max: bool, r: &[clif::Value], vector: bool, limit: Option<f64>) -> clif::Value {
+        let (a, b) = (r[0], r[1]);
+        let Some(limit) = limit else {
+            let chosen = self.extreme(max, a, b, vector);
+            let nan = self.builder.ins().fcmp(FloatCC::Unordered, a, a);
+            return self.pick(nan, a, chosen, vector);
+        };
+        if limit != 0.0 {
+            // Equal numbers are the same bits then, so b may be chosen where it is beyond a, and a else, NaN too.
+            return self.extreme(max, b, a, vector);
         }
-        // This comparison and choice are one `maxps`.
-        let first = self.builder.ins().fcmp(code[0], r[1], r[0]);
-        let chosen = self.pick(first, r[0], r[1], vector);
-        let nan = self.builder.ins().fcmp(FloatCC::Unordered, r[0], r[0]);
-        self.pick(nan, r[0], chosen, vector)
+        let code = if max { FloatCC::UnorderedOrGreaterThan } else { FloatCC::UnorderedOrLessThan };
+        let first = self.builder.ins().fcmp(code, a, b);
+        if vector && limit.is_sign_positive() { self.keep(first, a) } else { self.pick(first, a, b, vector) }
+    }
+
+    /// x if it is beyond y, else y.
+    fn extreme(&mut self, max: bool, x: clif::Value, y: clif::Value, vector: bool) -> clif::Value {
+        let (less, more) = if max { (y, x) } else { (x, y) };
+        let first = self.builder.ins().fcmp(FloatCC::LessThan, less, more);
+        self.pick(first, x, y, vector)
+    }
+
+    /// `mask ? x : 0` by lanes.
+    fn keep(&mut self, mask: clif::Value, x: clif::Value) -> clif::Value {
+        let ty = self.builder.func.dfg.value_type(x);
+        let mask = self.builder.ins().bitcast(ty, super::convert::little_endian(), mask);
+        self.builder.ins().band(mask, x)
     }
 
     fn pick(&mut self, mask: clif::Value, yes: clif::Value, no: clif::Value, vector: bool) -> clif::Value {

@@ -5,6 +5,7 @@
 
 use super::math::Math;
 use crate::ir::loops::Value;
+use crate::ir::types::DType;
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 rounded to the dtype, and the rest of it.
@@ -80,27 +81,45 @@ fn tail(m: &mut Math<'_, '_>, r: Value) -> Value {
     m.polynomial(r, coefficients)
 }
 
-/// 2^n from the magic number with n added; n is an exponent of a normal number.
-fn power_of_two(m: &mut Math<'_, '_>, shifted: Value) -> Value {
+/// 2^n from an integer whose lowest bits are n; n is an exponent of a normal number.
+fn power_of_bits(m: &mut Math<'_, '_>, bits: Value) -> Value {
     let format = m.format();
-    let bits = m.bits(shifted);
     let exponent = m.shift_left(bits, format.fraction);
     let one = m.integer(i64::from(format.bias) << format.fraction);
     let bits = m.add(exponent, one);
     m.float_of(bits)
 }
 
+/// 2^n from the magic number with n added.
+fn power_of_two(m: &mut Math<'_, '_>, shifted: Value) -> Value {
+    let bits = m.bits(shifted);
+    power_of_bits(m, bits)
+}
+
 /// x · 2^n for any n up to twice the largest exponent, as two products: the first is exact, the second rounds once, to a
 /// subnormal number too.
 fn scale(m: &mut Math<'_, '_>, x: Value, reduced: &Reduced) -> Value {
+    let (first, second) = if m.dtype() == DType::F32 { halves_of_bits(m, reduced) } else { halves(m, reduced) };
+    let scaled = m.mul(x, first);
+    m.mul(scaled, second)
+}
+
+/// Two powers of two whose product is 2^n. The bits of the magic number are halved with n's: theirs are 0 where they matter.
+fn halves_of_bits(m: &mut Math<'_, '_>, reduced: &Reduced) -> (Value, Value) {
+    let bits = m.bits(reduced.shifted);
+    let half = m.shift_right(bits, 1);
+    let rest = m.sub(bits, half);
+    (power_of_bits(m, half), power_of_bits(m, rest))
+}
+
+/// The same by float operations: vectors of 64-bit integers have no arithmetic shift.
+fn halves(m: &mut Math<'_, '_>, reduced: &Reduced) -> (Value, Value) {
     let (half, magic) = (m.constant(0.5), m.constant(m.format().magic));
     let first = m.fma(reduced.n, half, magic);
     let first_n = m.sub(first, magic);
     let second_n = m.sub(reduced.n, first_n);
     let second = m.add(second_n, magic);
-    let (first, second) = (power_of_two(m, first), power_of_two(m, second));
-    let scaled = m.mul(x, first);
-    m.mul(scaled, second)
+    (power_of_two(m, first), power_of_two(m, second))
 }
 
 /// exp(x). Outside the limits the result is 0 or infinite anyway.
@@ -179,7 +198,8 @@ pub(super) fn tanh(m: &mut Math<'_, '_>, x: Value) -> Value {
     m.select(is_near, near, far)
 }
 
-/// 1 / (1 + exp(-x)) = (x < 0 ? e : 1) / (1 + e) with e = exp(-|x|), which does not overflow and keeps small results.
+/// 1 / (1 + exp(-x)) = (x < 0 ? e : 1) / (1 + e) with e = exp(-|x|), which does not overflow and keeps small results. What rounding takes from 1 + e
+/// is taken from the quotient.
 pub(super) fn sigmoid(m: &mut Math<'_, '_>, x: Value) -> Value {
     let magnitude = m.abs(x);
     let minus = m.neg(magnitude);
@@ -188,5 +208,9 @@ pub(super) fn sigmoid(m: &mut Math<'_, '_>, x: Value) -> Value {
     let negative = m.less(x, zero);
     let numerator = m.select(negative, e, one);
     let denominator = m.add(one, e);
-    m.div(numerator, denominator)
+    let kept = m.sub(denominator, one);
+    let lost = m.sub(e, kept);
+    let quotient = m.div(numerator, denominator);
+    let minus_lost = m.neg(lost);
+    m.fma(minus_lost, quotient, quotient)
 }
