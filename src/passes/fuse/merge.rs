@@ -17,6 +17,26 @@ pub struct Grouping {
     before: Vec<BTreeSet<usize>>,
 }
 
+/// One side of a search for a path.
+struct Search {
+    seen: Vec<bool>,
+    frontier: Vec<usize>,
+}
+
+impl Search {
+    fn new(groups: usize) -> Search {
+        Search { seen: vec![false; groups], frontier: Vec::new() }
+    }
+
+    fn reach(&mut self, groups: impl Iterator<Item = usize>) {
+        for group in groups {
+            if !std::mem::replace(&mut self.seen[group], true) {
+                self.frontier.push(group);
+            }
+        }
+    }
+}
+
 /// Joins greedily: first every unit with the makers of what it reads at the same point, then siblings that read the same.
 pub fn merge(units: &Units) -> Grouping {
     let mut groups = Grouping::new(units);
@@ -70,18 +90,26 @@ impl Grouping {
     }
 
     /// Whether a third group runs after `from` and before `to`.
+    ///
+    /// Searched from both ends in turn: the smaller side decides how long it takes.
     fn detour(&self, from: usize, to: usize) -> bool {
-        let mut seen = BTreeSet::new();
-        let mut stack: Vec<usize> = self.after[from].keys().copied().filter(|g| *g != to).collect();
-        while let Some(group) = stack.pop() {
-            if group == to {
+        let forward = |g: usize| self.after[g].keys().copied();
+        let backward = |g: usize| self.before[g].iter().copied();
+        let mut sides = [Search::new(self.members.len()), Search::new(self.members.len())];
+        sides[0].reach(forward(from).filter(|g| *g != to));
+        sides[1].reach(backward(to).filter(|g| *g != from));
+        loop {
+            let Some(group) = sides[0].frontier.pop() else { return false };
+            if sides[1].seen[group] {
                 return true;
             }
-            if seen.insert(group) {
-                stack.extend(self.after[group].keys().copied());
+            sides[0].reach(forward(group));
+            let Some(group) = sides[1].frontier.pop() else { return false };
+            if sides[0].seen[group] {
+                return true;
             }
+            sides[1].reach(backward(group));
         }
-        false
     }
 
     /// Makes `gone` part of `kept`.

@@ -46,6 +46,10 @@ pub struct Units {
     /// Results that are stored by the unit that computes them; the others have a copying unit.
     pub direct: Vec<bool>,
     of_node: BTreeMap<NodeId, usize>,
+    /// The units that read each value.
+    readers: BTreeMap<ValueId, Vec<usize>>,
+    /// The units that run after each.
+    after: Vec<Vec<usize>>,
     /// Whether the unit folds or must stay alone.
     pub folds: Vec<bool>,
     pub alone: Vec<bool>,
@@ -61,6 +65,8 @@ impl Units {
             edges: Vec::new(),
             direct: vec![true; function.results.len()],
             of_node: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            after: Vec::new(),
             folds: Vec::new(),
             alone: Vec::new(),
         };
@@ -81,9 +87,14 @@ impl Units {
         if let Work::Node(id) = work {
             self.of_node.insert(id, unit);
         }
+        self.after.push(Vec::new());
         for read in &reads {
             if let Some(before) = self.maker(read.value) {
-                self.edges.push(Edge { before, after: unit, same_point: read.same_point });
+                self.add_edge(Edge { before, after: unit, same_point: read.same_point });
+            }
+            let readers = self.readers.entry(read.value).or_default();
+            if readers.last() != Some(&unit) {
+                readers.push(unit);
             }
         }
         self.work.push(work);
@@ -92,6 +103,11 @@ impl Units {
         self.folds.push(folds);
         self.alone.push(alone);
         unit
+    }
+
+    fn add_edge(&mut self, edge: Edge) {
+        self.after[edge.before].push(edge.after);
+        self.edges.push(edge);
     }
 
     /// The unit that computes a value; none for an argument.
@@ -125,7 +141,7 @@ impl Units {
             // An opaque op stores each value once.
             let maker = self.maker(result.value).filter(|unit| !(again && self.alone[*unit]));
             match maker.and_then(|unit| self.waiting(unit, old)) {
-                Some(edges) => self.edges.extend(edges),
+                Some(edges) => edges.into_iter().for_each(|e| self.add_edge(e)),
                 None => self.add_copy(analysis, result.value, number, old),
             }
         }
@@ -140,15 +156,15 @@ impl Units {
         let unit = self.push(work, space, vec![UnitRead { value, same_point: false }], false, true);
         for reader in self.readers(old) {
             if reader.0 != unit {
-                self.edges.push(Edge { before: reader.0, after: unit, same_point: false });
+                self.add_edge(Edge { before: reader.0, after: unit, same_point: false });
             }
         }
     }
 
     fn readers(&self, value: Option<ValueId>) -> Vec<(usize, bool)> {
         let Some(value) = value else { return Vec::new() };
-        let of = |unit: usize| self.reads[unit].iter().filter(|r| r.value == value);
-        (0..self.work.len()).filter(|u| of(*u).next().is_some()).map(|u| (u, of(u).all(|r| r.same_point))).collect()
+        let same = |unit: usize| self.reads[unit].iter().filter(|r| r.value == value).all(|r| r.same_point);
+        self.readers.get(&value).into_iter().flatten().map(|unit| (*unit, same(*unit))).collect()
     }
 
     /// The edges that make `unit` wait for every reader of `old`; `None` if one of them needs what `unit` makes.
@@ -171,10 +187,8 @@ impl Units {
     fn reachable(&self, from: usize) -> Vec<bool> {
         let mut seen = vec![false; self.work.len()];
         let mut stack = vec![from];
-        let mut successors: Vec<Vec<usize>> = vec![Vec::new(); self.work.len()];
-        self.edges.iter().for_each(|e| successors[e.before].push(e.after));
         while let Some(unit) = stack.pop() {
-            for next in &successors[unit] {
+            for next in &self.after[unit] {
                 if !std::mem::replace(&mut seen[*next], true) {
                     stack.push(*next);
                 }
