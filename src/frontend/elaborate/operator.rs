@@ -31,28 +31,6 @@ fn primitive_name(operator: BinaryOperator) -> &'static str {
     }
 }
 
-/// The operator as written.
-pub(super) fn symbol(operator: BinaryOperator) -> &'static str {
-    match operator {
-        BinaryOperator::Or => "or",
-        BinaryOperator::And => "and",
-        BinaryOperator::Equal => "==",
-        BinaryOperator::NotEqual => "!=",
-        BinaryOperator::Less => "<",
-        BinaryOperator::LessEqual => "<=",
-        BinaryOperator::Greater => ">",
-        BinaryOperator::GreaterEqual => ">=",
-        BinaryOperator::Add => "+",
-        BinaryOperator::Subtract => "-",
-        BinaryOperator::Multiply => "*",
-        BinaryOperator::Divide => "/",
-        BinaryOperator::FloorDivide => "//",
-        BinaryOperator::Remainder => "%",
-        BinaryOperator::MatrixProduct => "@",
-        BinaryOperator::Power => "^",
-    }
-}
-
 /// The message of a primitive that an operator stands for, with the operator as written.
 pub(super) fn with_symbol(name: &str, message: &str) -> String {
     use BinaryOperator as B;
@@ -60,7 +38,7 @@ pub(super) fn with_symbol(name: &str, message: &str) -> String {
     let compared = [B::Equal, B::NotEqual, B::Less, B::LessEqual, B::Greater, B::GreaterEqual, B::MatrixProduct];
     let all = arithmetic.into_iter().chain(compared);
     match all.into_iter().find(|o| primitive_name(*o) == name) {
-        Some(operator) => message.replace(&format!("`{name}`"), &format!("`{}`", symbol(operator))),
+        Some(operator) => message.replace(&format!("`{name}`"), &format!("`{}`", operator.symbol())),
         None => message.to_owned(),
     }
 }
@@ -128,7 +106,7 @@ impl Elaborator<'_> {
             }
             _ => {
                 let (a, b) = (self.describe(&left.0), self.describe(&right.0));
-                let message = format!("`{}` does not apply to {a} and {b}", symbol(operator));
+                let message = format!("`{}` does not apply to {a} and {b}", operator.symbol());
                 Err(self.fail(Diagnostic::error(span, message).label(operator_span, "this operator")))
             }
         }
@@ -147,7 +125,7 @@ impl Elaborator<'_> {
                 (Some(a), Some(b)) => floor_division(a, b).map(Dim::from),
                 _ => match a.div_exact(b) {
                     Some(quotient) => Some(quotient),
-                    None => return Err(self.unknown_size(symbol(operator), a, b, span)),
+                    None => return Err(self.unknown_size(operator.symbol(), a, b, span)),
                 },
             },
             BinaryOperator::Remainder => match (a.constant(), b.constant()) {
@@ -155,17 +133,17 @@ impl Elaborator<'_> {
                     floor_division(a, b).and_then(|q| a.checked_sub(q.checked_mul(b)?)).map(Dim::from)
                 }
                 _ if a.div_exact(b).is_some() => Some(Dim::from(0i64)),
-                _ => return Err(self.unknown_size(symbol(operator), a, b, span)),
+                _ => return Err(self.unknown_size(operator.symbol(), a, b, span)),
             },
             BinaryOperator::Power => return self.int_power(a, b, span),
             BinaryOperator::MatrixProduct | BinaryOperator::And | BinaryOperator::Or => {
-                return Err(self.error(span, format!("`{}` does not apply to the ints {a} and {b}", symbol(operator))));
+                return Err(self.error(span, format!("`{}` does not apply to the ints {a} and {b}", operator.symbol())));
             }
             _ => return self.compare_sizes(operator, a, b, span),
         };
         match exact {
             Some(value) => Ok(Value::Int(value)),
-            None => Err(self.error(span, format!("the result of {a} {} {b} does not fit 64 bits", symbol(operator)))),
+            None => Err(self.error(span, format!("the result of {a} {} {b} does not fit 64 bits", operator.symbol()))),
         }
     }
 
@@ -204,7 +182,7 @@ impl Elaborator<'_> {
     fn compare_sizes(&mut self, operator: BinaryOperator, a: &Dim, b: &Dim, span: Span) -> Outcome<Value> {
         // The difference decides even where both sides are symbolic: n < n + 1.
         let Some(difference) = a.sub(b).and_then(|d| d.constant()) else {
-            return Err(self.unknown_size(symbol(operator), a, b, span));
+            return Err(self.unknown_size(operator.symbol(), a, b, span));
         };
         Ok(Value::Bool(match operator {
             BinaryOperator::Equal => difference == 0,
@@ -244,7 +222,7 @@ impl Elaborator<'_> {
             BinaryOperator::GreaterEqual => Value::Bool(a >= b),
             BinaryOperator::MatrixProduct | BinaryOperator::And | BinaryOperator::Or => {
                 let (x, y) = (self.describe(operands.0), self.describe(operands.1));
-                return Err(self.error(span, format!("`{}` does not apply to {x} and {y}", symbol(operator))));
+                return Err(self.error(span, format!("`{}` does not apply to {x} and {y}", operator.symbol())));
             }
         })
     }

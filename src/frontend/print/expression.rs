@@ -29,7 +29,7 @@ pub(super) fn expression(value: &Expression) -> String {
             format!("{}//{}", atom(left), atom(right))
         }
         ExpressionKind::Binary { operator, left, right, .. } => {
-            format!("{} {} {}", atom(left), sign(*operator), atom(right))
+            format!("{} {} {}", atom(left), operator.symbol(), atom(right))
         }
         ExpressionKind::Pipe { value, call } => format!("{} |> {}", stage(value), atom(call)),
         ExpressionKind::If { condition, then, otherwise } => {
@@ -129,25 +129,4 @@ pub(super) fn quoted(text: &str) -> String {
     }
     literal.push('"');
     literal
-}
-
-fn sign(operator: BinaryOperator) -> &'static str {
-    match operator {
-        BinaryOperator::Or => "or",
-        BinaryOperator::And => "and",
-        BinaryOperator::Equal => "==",
-        BinaryOperator::NotEqual => "!=",
-        BinaryOperator::Less => "<",
-        BinaryOperator::LessEqual => "<=",
-        BinaryOperator::Greater => ">",
-        BinaryOperator::GreaterEqual => ">=",
-        BinaryOperator::Add => "+",
-        BinaryOperator::Subtract => "-",
-        BinaryOperator::Multiply => "*",
-        BinaryOperator::Divide => "/",
-        BinaryOperator::FloorDivide => "//",
-        BinaryOperator::Remainder => "%",
-        BinaryOperator::MatrixProduct => "@",
-        BinaryOperator::Power => "^",
-    }
 }
