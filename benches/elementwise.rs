@@ -60,7 +60,7 @@ fn compile(write: Write) -> Box<dyn Loaded> {
     let program = Program {
         name: "function".to_string(),
         buffers: buffers.collect(),
-        calls: vec![Call { kernel: 0, buffers: vec![0, 1] }],
+        steps: vec![Step::Call(Call::on_whole(0, 0..2))],
         kernels: vec![kernel],
         pointers: 2,
         arena_bytes: 0,

@@ -76,6 +76,8 @@ def logarithm():
         s = sqrt(z)
         return (log((1 + s) / (1 - s)) - 2 * s) / s ** 3
     show("log q, 8", *remez(safe(q, mpf(2) / 3), range(8), 0, s2, lambda z: z / 2 + mpf(10) ** -30), False)
+    beyond = lambda z: mpf(2) / 5 if z < mpf(10) ** -12 else (q(z) - mpf(2) / 3) / z
+    show("log q beyond 2/3, 8", *remez(beyond, range(8), 0, s2, lambda z: z * z / 2 + mpf(10) ** -30), False)
 
 def error_function():
     limit = 2 / sqrt(pi) - 1
@@ -86,7 +88,7 @@ def error_function():
     g = lambda t: -log(erfc(t))
     show("erf large, 8", *remez(g, range(8), mpf("0.9216"), mpf(4), lambda t: erfc(t) / erf(t)), True)
     middle = mpf(7) / 2
-    fit = remez(lambda u: g(u + middle), range(19), mpf("-2.5"), mpf("2.5"), lambda u: erfc(u + middle), grid=800)
+    fit = remez(lambda u: g(u + middle) - (u + middle) ** 2, range(19), mpf("-2.5"), mpf("2.5"), lambda u: erfc(u + middle), grid=800)
     show("erf large, 19", *fit, False)
 
 def trigonometric():

@@ -25,6 +25,7 @@ use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
 use crate::ir::graph::{Function, Role};
 use crate::ir::types::{DType, TensorType};
+use crate::passes::segment::DEFAULT_LIMIT;
 
 pub use dump::Stage;
 pub use error::{Error, SourceErrors};
@@ -74,6 +75,8 @@ pub struct Compiled {
     model: CheckedModel,
     /// Sizes of symbolic dims given from outside (`--size t=32`).
     extra_sizes: Sizes,
+    /// See [`set_memory`](Self::set_memory).
+    memory: u64,
 }
 
 /// Checks the model in the file at `path`.
@@ -130,7 +133,7 @@ pub fn compile_with(name: &str, source: &str, settings: &Settings) -> Result<Com
     match check(&project, settings) {
         Ok(mut model) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
             model.warnings.splice(0..0, diagnostics);
-            Ok(Compiled { project, model, extra_sizes: Sizes::new() })
+            Ok(Compiled { project, model, extra_sizes: Sizes::new(), memory: DEFAULT_LIMIT })
         }
         Ok(_) => Err(Error::source(diagnostics, project.sources)),
         Err(errors) => {
@@ -159,6 +162,12 @@ impl Compiled {
     /// Fixes a symbolic dim other than the batch.
     pub fn set_size(&mut self, symbol: &str, size: i64) {
         self.extra_sizes.insert(Symbol(symbol.into()), size);
+    }
+
+    /// Limits the bytes of what a training step keeps from the rounds of its `scan`s, 1 GiB by default: where they keep more, long ones keep only the carries
+    /// at about the square root of their rounds and run the others again. Results are the same.
+    pub fn set_memory(&mut self, bytes: u64) {
+        self.memory = bytes;
     }
 
     /// Compiles into memory, one thread for each core.
@@ -276,7 +285,7 @@ impl Compiled {
     /// # Errors
     /// If the model has no such entry, a size is unknown, or an op has no gradient or no lowering.
     pub fn program(&self, entry: Entry, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
-        stages::lower(self.function(entry)?, sizes, observer)
+        stages::lower(self.function(entry)?, sizes, self.memory, observer)
     }
 
     /// Operations and bytes of one call of an entry on `rows` rows; `None` if a size is not a number.

@@ -8,8 +8,10 @@ use std::process::{Command, Output};
 
 use nnc::driver::{JitOptions, Session, Slice};
 
-/// A model of `models/` with one image input, one label and one vector of probabilities.
+/// A model with one image input, one label and one vector of probabilities.
 struct Classifier {
+    /// The folder of its source, and its name in the object.
+    folder: &'static str,
     name: &'static str,
     pixels: usize,
     classes: usize,
@@ -19,10 +21,14 @@ struct Classifier {
     batch: usize,
 }
 
-const DIGITS: Classifier = Classifier { name: "digits", pixels: 64, classes: 10, white: 16, batch: 32 };
-const MNIST_MLP: Classifier = Classifier { name: "mnist_mlp", pixels: 784, classes: 10, white: 255, batch: 128 };
+const DIGITS: Classifier =
+    Classifier { folder: "models", name: "digits", pixels: 64, classes: 10, white: 16, batch: 32 };
+const MNIST_MLP: Classifier =
+    Classifier { folder: "models", name: "mnist_mlp", pixels: 784, classes: 10, white: 255, batch: 128 };
 /// Its dropout draws random numbers in each step.
 const MNIST_MLP_DEEP: Classifier = Classifier { name: "mnist_mlp_deep", ..MNIST_MLP };
+/// Its layers are loops.
+const ROWS_NET: Classifier = Classifier { folder: "tests/aot", name: "rows", ..DIGITS };
 
 const STEPS: usize = 3;
 /// Not a multiple of any batch, so that inference needs several variants.
@@ -31,7 +37,7 @@ const SEED: u64 = 7;
 
 impl Classifier {
     fn source(&self) -> PathBuf {
-        root().join("models").join(self.name).with_extension("nn")
+        root().join(self.folder).join(self.name).with_extension("nn")
     }
 
     /// Made-up images and labels for `STEPS` batches.
@@ -175,4 +181,9 @@ fn mnist_object_computes_the_same_bytes() {
 #[test]
 fn random_numbers_of_an_object_are_the_same() {
     check(&MNIST_MLP_DEEP);
+}
+
+#[test]
+fn recurrent_nets_of_an_object_are_the_same() {
+    check(&ROWS_NET);
 }

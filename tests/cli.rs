@@ -377,3 +377,27 @@ fn an_endless_file_is_refused() {
         folder.wrong_with("csv(\"blobs.csv\", columns=\"label\")", "idx(\"/dev/zero\")").contains("not a regular file")
     );
 }
+
+#[test]
+fn nets_of_every_float_dtype_train_and_run_from_files() {
+    for (dtype, bytes) in [("f16", 2), ("bf16", 2), ("f32", 4), ("f64", 8)] {
+        let folder = Folder::new();
+        folder.write("m.nn", MODEL.replace("f32[batch, 2]", &format!("{dtype}[batch, 2]")));
+        folder.good(&["train", "m.nn", "--epochs", "20", "--save", "w.safetensors", "--history", "h.jsonl"]);
+        let history = fs::read_to_string(folder.path("h.jsonl")).unwrap();
+        let epochs: Vec<Value> = history.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let losses: Vec<f64> = epochs.iter().filter_map(|e| e["train"]["ce"].as_f64()).collect();
+        assert!(losses.last().unwrap() < &(losses[0] / 3.0), "{dtype}: {losses:?}");
+
+        let weights = WeightFile::open(&folder.path("w.safetensors")).unwrap();
+        assert_eq!(weights.data().len(), (2 * 8 + 8 + 8 * 2 + 2) * bytes, "{dtype}");
+        let rows: Vec<f64> = (0..40).map(|i| f64::from(i) / 10.0 - 2.0).collect();
+        npy::write(&folder.path("x.npy"), &Array::from_f64(vec![20, 2], &rows).unwrap()).unwrap();
+        let run = ["run", "m.nn", "--weights", "w.safetensors", "--input", "x=x.npy", "--output"];
+        let text = folder.good(&[&run[..], &["probs=y.csv"]].concat());
+        assert_eq!(text.err(), "", "{dtype}");
+        let probs = fs::read_to_string(folder.path("y.csv")).unwrap();
+        let sums = probs.lines().skip(1).map(|l| l.split(',').map(|v| v.parse::<f64>().unwrap()).sum::<f64>());
+        assert!(sums.map(|s| (s - 1.0).abs()).all(|e| e < 0.02), "{dtype}: {probs}");
+    }
+}

@@ -54,6 +54,31 @@ fn mnist_mlp_deep_reaches_its_accuracy() {
     reaches("mnist_mlp_deep", 0.980);
 }
 
+#[test]
+#[ignore = "needs `models/fetch mnist`, a release build and a minute"]
+fn convnet_reaches_its_accuracy() {
+    reaches("convnet", 0.98);
+}
+
+#[test]
+fn the_oscillator_is_solved() {
+    let lines = json_of(&["train"], &model("pinn"));
+    let error = lines.last().expect("training ends with a line")["test"]["error"].as_f64().expect("a mean error");
+    assert!(error < 1e-3, "the mean error of u'' = -u is {error}");
+}
+
+#[test]
+fn the_generator_comes_nearer_to_the_digits() {
+    let lines = json_of(&["train", "--epochs", "16"], &model("wgan_gp"));
+    let epochs: Vec<&Value> = lines.iter().filter(|line| line["event"] == "epoch").collect();
+    let of = |epoch: usize, name: &str| epochs[epoch - 1]["train"][name].as_f64().expect("a finite number");
+    assert!(of(16, "distance") < 0.8 * of(5, "distance"), "the distance stays at {}", of(16, "distance"));
+    for epoch in 3..=16 {
+        let steepness = of(epoch, "steepness");
+        assert!((0.9..1.2).contains(&steepness), "epoch {epoch}: the critic is {steepness} steep");
+    }
+}
+
 /// The parameters of each layer that has some, and in total.
 fn parameter_counts(name: &str) -> (Vec<u64>, u64) {
     let lines = json_of(&["summary"], &model(name));
@@ -66,6 +91,7 @@ fn parameter_counts(name: &str) -> (Vec<u64>, u64) {
 fn summaries_count_the_parameters() {
     assert_eq!(parameter_counts("digits"), (vec![8320, 8256, 650], 17226));
     assert_eq!(parameter_counts("mnist_mlp"), (vec![25120, 330], 25450));
+    assert_eq!(parameter_counts("convnet"), (vec![320, 9248, 51264, 650], 61482));
     assert_eq!(parameter_counts("mnist_mlp_deep"), (vec![401920, 262656, 5130], 669706));
 }
 

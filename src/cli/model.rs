@@ -24,6 +24,9 @@ pub struct ModelArguments {
     /// Sets a size that the model leaves open, besides the batch
     #[arg(long, value_name = "NAME=N", value_parser = size)]
     size: Vec<(String, i64)>,
+    /// Limits what a training step keeps from the rounds of its scans, such as 200MB; what is not kept is computed again
+    #[arg(long, value_name = "LIMIT", value_parser = bytes)]
+    memory: Option<u64>,
 }
 
 impl ModelArguments {
@@ -41,6 +44,9 @@ impl ModelArguments {
         let mut compiled = compile_file_with(&self.file, &settings)?;
         for (name, size) in &self.size {
             compiled.set_size(name, *size);
+        }
+        if let Some(limit) = self.memory {
+            compiled.set_memory(limit);
         }
         Ok(compiled)
     }
@@ -63,6 +69,26 @@ fn size(text: &str) -> Result<(String, i64), String> {
     match value.parse() {
         Ok(size) if size >= 1 => Ok((name, size)),
         _ => Err(format!("`{value}` is not a whole number from 1")),
+    }
+}
+
+/// Bytes, with or without a unit: kB, MB and GB count in thousands, KiB, MiB and GiB in 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        _ => return Err(format!("`{unit}` is no unit of memory: kB, MB, GB, KiB, MiB, GiB")),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((number * factor) as u64),
+        _ => Err("write a size such as 200MB".into()),
     }
 }
 

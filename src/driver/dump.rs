@@ -44,7 +44,7 @@ impl Stage {
     fn pass(self) -> Option<&'static str> {
         match self {
             Stage::Graph => Some("specialize"),
-            Stage::Grad => Some("dce"),
+            Stage::Grad => Some("hoist"),
             Stage::Fused => Some("fuse"),
             Stage::Loops => Some("lower"),
             Stage::Ast | Stage::Clif | Stage::Asm => None,

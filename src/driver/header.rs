@@ -64,6 +64,24 @@ pub fn identifier(path: &str) -> String {
     out
 }
 
+/// The name of a dtype for which C has no type of its own, after a space; for others nothing.
+fn half_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => " f16",
+        DType::BF16 => " bf16",
+        _ => "",
+    }
+}
+
+/// As [`half_name`], as a comment.
+fn note(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => " /* f16 */",
+        DType::BF16 => " /* bf16 */",
+        _ => "",
+    }
+}
+
 /// The C type of an element as it is stored.
 pub fn c_type(dtype: DType) -> &'static str {
     match dtype.storage() {
@@ -132,7 +150,7 @@ impl Interface {
         };
         for a in &function.arguments {
             let constant = if a.written { "" } else { "const " };
-            arguments.push(format!("{constant}{} *{}", c_type(a.dtype), identifier(&a.name)));
+            arguments.push(format!("{constant}{}{} *{}", c_type(a.dtype), note(a.dtype), identifier(&a.name)));
         }
         match function.kind {
             CKind::Infer { seeded } => {
@@ -162,7 +180,7 @@ fn fields(out: &mut String, layout: &Layout) {
         let numbered = (2..).map(|i| format!("{base}_{i}"));
         let name = std::iter::once(base.clone()).chain(numbered).find(|n| !taken.contains(n)).unwrap_or(base);
         let elements: usize = shape.iter().product();
-        let _ = writeln!(out, "    {} {name}[{elements}]; /* {path} {shape:?} */", c_type(*dtype));
+        let _ = writeln!(out, "    {} {name}[{elements}]; /* {path} {shape:?}{} */", c_type(*dtype), half_name(*dtype));
         taken.insert(name);
     }
 }

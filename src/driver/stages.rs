@@ -32,13 +32,21 @@ pub struct Lowered {
     pub program: Program,
 }
 
-/// Runs the stages of one entry point.
-pub(super) fn lower(function: &Function, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
+/// Runs the stages of one entry point. `memory` is the limit for the carries that gradients of loops keep, in bytes.
+pub(super) fn lower(
+    function: &Function,
+    sizes: &Sizes,
+    memory: u64,
+    observer: &mut dyn Observer,
+) -> Result<Lowered, Error> {
     let mut clock = Clock { observer, last: Instant::now() };
     let mut function = function.specialize(sizes).map_err(Error::Sizes)?;
     clock.stage("specialize", &|| function.to_string())?;
+    function = passes::segment::segment(&function, memory);
+    debug_assert_eq!(verify::function(&function), Ok(()), "after segment");
+    clock.stage("segment", &|| function.to_string())?;
     for pass in passes::GRAPH_PASSES {
-        function = (pass.run)(&function).map_err(|e| Error::Unsupported(e.to_string()))?;
+        function = pass.apply(&function).map_err(|e| Error::Unsupported(e.to_string()))?;
         debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
         clock.stage(pass.name, &|| function.to_string())?;
     }

@@ -10,9 +10,13 @@ use crate::diag::FileId;
 /// The files of the library with their texts, in the order in which they are read.
 pub const FILES: &[(&str, &str)] = &[
     ("math.nn", include_str!("std/math.nn")),
+    ("arrays.nn", include_str!("std/arrays.nn")),
     ("activations.nn", include_str!("std/activations.nn")),
     ("initializers.nn", include_str!("std/initializers.nn")),
     ("layers.nn", include_str!("std/layers.nn")),
+    ("convolution.nn", include_str!("std/convolution.nn")),
+    ("pooling.nn", include_str!("std/pooling.nn")),
+    ("recurrent.nn", include_str!("std/recurrent.nn")),
     ("losses.nn", include_str!("std/losses.nn")),
     ("metrics.nn", include_str!("std/metrics.nn")),
     ("optimizers.nn", include_str!("std/optimizers.nn")),

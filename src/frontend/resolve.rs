@@ -10,6 +10,7 @@ use super::ast::{
     Block, DTypeExpression, Definition, DefinitionKind, Expression, ExpressionKind, Item, Name, Otherwise, Parameter,
     Split, SplitEntry, Statement, StatementKind, Subscript, TrainEntry, TrainEntryKind, TypeExpression,
 };
+use super::elaborate::ANY_FLOAT;
 use super::{Global, Project, elaborate};
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::ir::types::DType;
@@ -25,13 +26,11 @@ const RECIPE: [&str; 3] = ["epochs", "steps", "batch"];
 
 /// Names of the language that its library does not have yet.
 #[rustfmt::skip]
-const PLANNED: [&str; 55] = [
-    "attention", "auc", "avg_pool1d", "avg_pool2d", "avg_pool3d", "bidirectional", "confusion_matrix", "contrastive", "conv1d", "conv2d",
-    "conv3d", "conv_transpose2d", "cumsum", "cutout", "depthwise_conv2d", "f1", "global_avg_pool2d", "global_max_pool2d", "graph_conv",
-    "group_norm", "gru", "lstm", "max_pool1d", "max_pool2d", "max_pool3d", "maxout", "mixup", "multi_head_attention", "nadam", "ode_dopri5",
-    "ode_euler", "ode_rk4", "orthogonal", "permutation", "plateau", "positional_encoding", "precision", "r2", "random_brightness",
-    "random_contrast", "random_crop", "random_flip", "random_rotate", "random_shift", "rbf", "recall", "rnn", "roc_curve",
-    "separable_conv2d", "sort", "time_distributed", "topk", "transformer_decoder", "transformer_encoder", "upsample2d",
+const PLANNED: &[&str] = &[
+    "attention", "auc", "confusion_matrix", "cutout", "f1", "graph_conv", "group_norm", "maxout", "mixup",
+    "multi_head_attention", "ode_dopri5", "ode_euler", "ode_rk4", "permutation", "plateau", "positional_encoding", "precision",
+    "r2", "random_brightness", "random_contrast", "random_crop", "random_flip", "random_rotate", "random_shift", "rbf", "recall",
+    "roc_curve", "transformer_decoder", "transformer_encoder",
 ];
 
 /// The error for a name that means nothing; `near` is what may have been meant. One text, so that no mistake is reported twice.
@@ -49,7 +48,7 @@ pub(crate) fn unknown_name(name: &str, span: Span, near: Option<&str>) -> Diagno
 /// The error for an element type that there is not.
 pub(crate) fn unknown_dtype(name: &Name) -> Diagnostic {
     let diagnostic = Diagnostic::error(name.span, format!("unknown element type `{}`", name.text));
-    let names = DType::NAMED.iter().map(|(n, _)| *n);
+    let names = DType::NAMED.iter().map(|(n, _)| *n).chain([ANY_FLOAT]);
     match nearest(&name.text, names.clone()) {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
@@ -115,6 +114,7 @@ impl Resolver<'_> {
             || self.project.primitive(name).is_some()
             || elaborate::is_builtin(name)
             || DType::from_name(name).is_some()
+            || name == ANY_FLOAT
     }
 
     fn name(&mut self, name: &str, span: crate::diag::Span) {
@@ -207,10 +207,12 @@ impl Resolver<'_> {
 
     fn ty(&mut self, ty: &TypeExpression) {
         match &ty.dtype {
-            DTypeExpression::Named(name) if DType::from_name(&name.text).is_none() => {
-                self.diagnostics.push(unknown_dtype(name));
+            DTypeExpression::Named(name) => {
+                let meant = DType::from_name(&name.text).is_some() || &*name.text == ANY_FLOAT;
+                if !meant && !self.known(&name.text) {
+                    self.diagnostics.push(unknown_dtype(name));
+                }
             }
-            DTypeExpression::Named(_) => {}
             DTypeExpression::Index { classes, .. } => self.expression(classes),
         }
         ty.dims.iter().for_each(|d| self.expression(d));

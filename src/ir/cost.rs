@@ -17,16 +17,18 @@ pub struct Cost {
 
 /// The cost of a function; `None` while a dim is symbolic.
 pub fn cost(function: &Function) -> Option<Cost> {
-    let mut total = Cost::default();
-    for (_, node) in function.graph.nodes() {
-        total.flops = total.flops.saturating_add(flops(function, node)?);
-    }
+    let mut total = Cost { flops: all_flops(function)?, bytes: 0 };
     let inputs = function.arguments.iter().filter(|a| matches!(a.role, Role::Input | Role::Target)).map(|a| &a.ty);
     let results = function.results.iter().map(|r| function.graph.type_of(r.value));
     for ty in inputs.chain(results) {
         total.bytes = total.bytes.saturating_add(elements(ty)?.saturating_mul(ty.dtype.bytes() as u64));
     }
     Some(total)
+}
+
+fn all_flops(function: &Function) -> Option<u64> {
+    let of_node = |(_, node)| flops(function, node);
+    function.graph.nodes().map(of_node).try_fold(0u64, |total, flops| Some(total.saturating_add(flops?)))
 }
 
 fn flops(function: &Function, node: &Node) -> Option<u64> {
@@ -43,12 +45,31 @@ fn flops(function: &Function, node: &Node) -> Option<u64> {
                 .try_fold(1u64, |product, dim| Some(product.saturating_mul(u64::try_from(dim.constant()?).ok()?)));
             Some(products?.saturating_mul(2))
         }
+        Op::Scan(scan) => {
+            let rounds = u64::try_from(scan.length.constant()?).ok()?;
+            Some(all_flops(&scan.body)?.saturating_mul(rounds))
+        }
+        // Each element of the result, or of its gradient, meets the kernel's window of its group's channels.
+        Op::Convolve(op) => {
+            let kernel = operand(1)?.sizes()?;
+            let window = elements_of(&kernel[..=op.geometry.rank()]);
+            Some(elements(&node.outputs[0])?.saturating_mul(2).saturating_mul(window))
+        }
+        Op::ConvolveKernel(op) => {
+            let kernel = node.outputs[0].sizes()?;
+            let window = elements_of(&kernel[..=op.geometry.rank()]);
+            Some(elements(operand(1)?)?.saturating_mul(2).saturating_mul(window))
+        }
         _ => Some(0),
     }
 }
 
 fn elements(ty: &TensorType) -> Option<u64> {
-    ty.sizes().map(|sizes| sizes.iter().fold(1u64, |product, size| product.saturating_mul(*size as u64)))
+    ty.sizes().map(|sizes| elements_of(&sizes))
+}
+
+fn elements_of(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1u64, |product, size| product.saturating_mul(*size as u64))
 }
 
 #[cfg(test)]
@@ -76,5 +97,23 @@ mod tests {
             results: vec![FunctionResult { name: "y".into(), role: ResultRole::Output, value: y }],
         };
         assert_eq!(cost(&function), Some(Cost { flops: 60, bytes: 4 * (6 + 10) }));
+    }
+
+    #[test]
+    fn a_loop_costs_its_rounds() {
+        let source = "function f
+            argument h: input f32[4]
+            %0 = argument() index=0 dtype=f32 shape=[4] : f32[4]
+            %1 = scan(%0) length=10 carries=1 sequences=0 reverse=false body={
+                function round
+                argument round: step i32[]
+                argument h: state f32[4]
+                %0 = argument() index=1 dtype=f32 shape=[4] : f32[4]
+                %1 = map(%0, %0) function=mul : f32[4]
+                result h: update 1 = %1
+            } : f32[4]
+            result y: output = %1";
+        let function = crate::ir::text::parse(source).unwrap();
+        assert_eq!(cost(&function), Some(Cost { flops: 40, bytes: 32 }));
     }
 }

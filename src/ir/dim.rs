@@ -113,6 +113,18 @@ impl Dim {
         Dim::from_terms(terms)
     }
 
+    /// The quotient rounded down, if it is a dim: if `divisor` divides the coefficient of every term that has symbols.
+    pub fn div_floor(&self, divisor: i64) -> Option<Dim> {
+        if divisor <= 0 {
+            return None;
+        }
+        let quotients = self.terms.iter().map(|(symbols, coefficient)| {
+            let exact = symbols.is_empty() || coefficient % divisor == 0;
+            exact.then(|| (symbols.clone(), coefficient.div_euclid(divisor)))
+        });
+        Dim::from_terms(quotients.collect::<Option<Vec<_>>>()?)
+    }
+
     /// The dim with the given symbols replaced by their sizes; `None` on overflow.
     pub fn substitute(&self, sizes: &Sizes) -> Option<Dim> {
         let mut terms = Vec::new();
@@ -184,5 +196,8 @@ mod tests {
         assert_eq!(b.sub(&b).unwrap(), Dim::from(0i64));
         assert!(b.div_exact(&Dim::from(2i64)).is_none());
         assert!(Dim::from(7i64).div_exact(&Dim::from(0i64)).is_none());
+        let odd = b.mul(&Dim::from(4i64)).unwrap().add(&Dim::from(-3i64)).unwrap();
+        assert_eq!(odd.div_floor(2).unwrap().to_string(), "2*batch - 2");
+        assert!(odd.div_floor(3).is_none());
     }
 }

@@ -22,7 +22,7 @@ pub struct ValueId {
 }
 
 /// One operation applied to earlier values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     pub op: Op,
     pub inputs: Vec<ValueId>,
@@ -32,7 +32,7 @@ pub struct Node {
 }
 
 /// Nodes in topological order. Invariant: every input of node `i` belongs to a node before `i`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Graph {
     nodes: Vec<Node>,
 }
@@ -97,14 +97,14 @@ pub enum Role {
     OptimizerState,
     /// `u32[2]`: the seed, low word first.
     Seed,
-    /// `i32[]`: the number of the training step, from 1; at initialization and inference 0.
+    /// `i32[]`: the number of the training step, from 1; at initialization and inference 0. Of a scan's body: the number of the round, from 0.
     Step,
     /// `i32[]`: the number of the epoch, from 1.
     Epoch,
 }
 
 /// An argument of a [`Function`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Argument {
     pub name: String,
     pub role: Role,
@@ -124,17 +124,17 @@ pub enum ResultRole {
 }
 
 /// A result of a [`Function`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FunctionResult {
     pub name: String,
     pub role: ResultRole,
     pub value: ValueId,
 }
 
-/// One entry point as a graph: `init`, `infer`, `eval` or `train_step`.
+/// One entry point as a graph (`init`, `infer`, `eval` or `train_step`), or the body of a [`scan`](super::ops::scan).
 ///
 /// Invariant: the node `Op::Argument(i)` has the type of `arguments[i]`; each argument has at most one such node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Function {
     pub name: String,
     pub arguments: Vec<Argument>,

@@ -1,7 +1,9 @@
-//! Evaluates a function naively in f64: the meaning that every later stage must keep.
+//! Evaluates a function naively in f64: the meaning that every later stage must keep. Results of `f16` and `bf16` are rounded to their
+//! dtype, each op's; other floats are not rounded.
 
 use super::graph::{Function, ValueId};
 use super::ops::Op;
+use super::scalar::meaning::round_half;
 use super::tensor::Tensor;
 
 /// The results of a function for arguments in its order.
@@ -29,11 +31,21 @@ pub fn evaluate(function: &Function, arguments: &[Tensor]) -> Result<Vec<Vec<Ten
         let outputs = match &node.op {
             Op::Argument(argument) => vec![arguments[argument.index as usize].clone()],
             Op::Grad(_) => return Err(format!("node {} is a gradient that is not expanded", id.0)),
+            Op::Scan(scan) => scan.evaluate(&inputs, &node.outputs).map_err(|e| format!("node {}: {e}", id.0))?,
             op => op.eval(&inputs, &node.outputs),
         };
-        values.push(outputs);
+        values.push(outputs.into_iter().map(rounded).collect());
     }
     Ok(values)
+}
+
+/// The tensor with `f16` and `bf16` elements rounded to their dtype; all other floats keep the precision of f64.
+fn rounded(mut tensor: Tensor) -> Tensor {
+    let dtype = tensor.ty.dtype;
+    if dtype.is_half() {
+        tensor.data.iter_mut().for_each(|x| *x = round_half(*x, dtype));
+    }
+    tensor
 }
 
 fn check_arguments(function: &Function, arguments: &[Tensor]) -> Result<(), String> {

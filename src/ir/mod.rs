@@ -9,6 +9,7 @@ pub mod graph;
 pub mod interpret;
 pub mod loops;
 pub mod ops;
+pub mod outline;
 pub mod rewrite;
 pub mod scalar;
 pub mod tensor;

@@ -86,8 +86,7 @@ pub(super) fn specialize(function: &Function, sizes: &Sizes) -> Result<Function,
             "" => format!("`{}`", node.op.doc().name),
             scope => format!("`{}` in `{scope}`", node.op.doc().name),
         };
-        let attributes =
-            node.op.attributes().substitute(sizes).ok_or_else(|| format!("a size of {} overflows", place()))?;
+        let attributes = node.op.attributes().substitute(sizes).map_err(|e| format!("{}: {e}", place()))?;
         let op = Op::from_attributes(node.op.doc().name, &attributes).map_err(|e| format!("{}: {e}", place()))?;
         let values = rewriter.add(node, op).map_err(|e| format!("{}: {e}", place()))?;
         for value in &values {

@@ -10,7 +10,8 @@
 //!   result y: output = %2
 //! ```
 //!
-//! Values are numbered in the order of the graph. Parsing infers every type again and compares it with the one written.
+//! Values are numbered in the order of the graph. An attribute that is a function, such as a loop's body, stands in braces: `body={`, the
+//! function's own lines, then the rest of the node's line after `}`. Parsing infers every type again and compares it with the one written.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,6 +33,9 @@ pub struct ParseError {
     pub line: usize,
     pub message: String,
 }
+
+/// Functions inside functions; no honest model has as many loops in each other.
+const MOST_NESTED: usize = 32;
 
 const ROLES: [(&str, Role); 8] = [
     ("input", Role::Input),
@@ -104,13 +108,26 @@ impl fmt::Display for Function {
 /// The first line that does not parse or does not check.
 pub fn parse(text: &str) -> Result<Function, ParseError> {
     let mut parser = Parser::default();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if !line.is_empty() {
-            parser.line(line).map_err(|message| ParseError { line: number + 1, message })?;
-        }
-    }
+    let (mut open, mut start, mut logical) = (0usize, 0, String::new());
     let lines = text.lines().count();
+    for (number, line) in text.lines().map(str::trim).enumerate() {
+        open = (open + usize::from(line.ends_with('{'))).saturating_sub(usize::from(line.starts_with('}')));
+        if open > MOST_NESTED {
+            return Err(ParseError { line: number + 1, message: "functions are nested too deeply".into() });
+        }
+        logical.push_str(line);
+        if open > 0 {
+            logical.push('\n');
+            continue;
+        }
+        if !logical.is_empty() {
+            parser.line(&logical).map_err(|message| ParseError { line: start + 1, message })?;
+        }
+        (start, logical) = (number + 1, String::new());
+    }
+    if open > 0 {
+        return Err(ParseError { line: lines, message: "a `{` has no `}`".into() });
+    }
     let name = parser.name.ok_or(ParseError { line: lines, message: "there is no line `function NAME`".into() })?;
     Ok(Function { name, arguments: parser.arguments, graph: parser.builder.finish(), results: parser.results })
 }

@@ -62,6 +62,11 @@ impl DType {
         matches!(self, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
     }
 
+    /// Whether values are stored in half the bits of an `f32`, in which they are computed with.
+    pub fn is_half(self) -> bool {
+        matches!(self, DType::F16 | DType::BF16)
+    }
+
     /// Whether values are whole numbers (`index(K)` included, `bool` not).
     pub fn is_integer(self) -> bool {
         !self.is_float() && self != DType::Bool

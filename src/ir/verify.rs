@@ -17,7 +17,7 @@ pub struct Invalid {
     pub message: String,
 }
 
-/// Checks that nodes are in topological order and well typed, and that arguments and results fit the graph.
+/// Checks that nodes are in topological order and well typed, bodies of loops included, and that arguments and results fit the graph.
 ///
 /// # Errors
 /// The first invariant that does not hold.
@@ -53,6 +53,9 @@ fn check_node(function: &Function, id: NodeId, node: &Node) -> Result<(), String
         if value.node >= id || !exists(function, *value) {
             return Err(format!("operand {}.{} is not there before it", value.node.0, value.output));
         }
+    }
+    if let Op::Scan(scan) = &node.op {
+        self::function(&scan.body).map_err(|e| e.to_string())?;
     }
     let inputs: Vec<&TensorType> = node.inputs.iter().map(|v| function.graph.type_of(*v)).collect();
     let outputs = node.op.infer(&inputs).map_err(|e| e.to_string())?;

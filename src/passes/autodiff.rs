@@ -4,13 +4,15 @@
 //! `grad`s of its own; so an ordinary reverse sweep over the new graph appends the gradient, and an outer `grad`
 //! later sees plain ops. Only nodes between the wanted values and the scalar are visited. All `grad`s
 //! of one scalar whose wanted values are there by then share one sweep.
+//!
+//! The gradient of a loop is a loop whose body holds a `grad` in turn, which is expanded when the sweeps are done.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{GraphPass, PassError};
+use super::{GraphPass, PassError, bodies};
 use crate::ir::builder::GraphBuilder;
-use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::graph::{Function, Graph, NodeId, ValueId};
 use crate::ir::ops::{Op, VjpContext};
 use crate::ir::rewrite::Rewriter;
 use crate::ir::scalar::ScalarFunction;
@@ -18,7 +20,11 @@ use crate::ir::scalar::ScalarFunction;
 /// The pass.
 pub const PASS: GraphPass = GraphPass { name: "autodiff", doc: "expands gradients by the derivatives of the ops", run };
 
+/// Nodes of a function with its gradients, bodies of loops included. Each derivative of a derivative multiplies them, so a short program can ask for any number.
+const MOST_NODES: usize = 500_000;
+
 fn run(function: &Function) -> Result<Function, PassError> {
+    let mut size = Size::default();
     let mut rewriter = Rewriter::new(function.graph.len());
     // The gradients known so far, by scalar and wanted value of the old graph.
     let mut known: HashMap<(ValueId, ValueId), ValueId> = HashMap::new();
@@ -32,11 +38,57 @@ fn run(function: &Function) -> Result<Function, PassError> {
             let new: Vec<ValueId> = wanted.iter().map(|x| rewriter.value(*x)).collect();
             let scalar = rewriter.value(*y);
             let gradients = sweep(&mut rewriter.builder, scalar, &new)?;
+            size.count(rewriter.builder.graph())?;
             known.extend(wanted.iter().zip(gradients).map(|(x, g)| ((*y, *x), g)));
         }
         rewriter.set(id, xs.iter().map(|x| known[&(*y, *x)]).collect());
     }
-    Ok(rewriter.finish(function))
+    let expanded = rewriter.finish(function);
+    match bodies::any(&expanded, has_gradients) {
+        true => {
+            let expanded = bodies::map(&expanded, |body| PASS.apply(body))?;
+            Size::default().count(&expanded.graph)?;
+            Ok(expanded)
+        }
+        false => Ok(expanded),
+    }
+}
+
+/// How many nodes there are, those of bodies included.
+#[derive(Default)]
+struct Size {
+    nodes: usize,
+    /// The nodes that have been counted.
+    counted: usize,
+}
+
+impl Size {
+    /// Counts the nodes that are new since the last time.
+    fn count(&mut self, graph: &Graph) -> Result<(), PassError> {
+        for (_, node) in graph.nodes().skip(self.counted) {
+            self.nodes += 1;
+            if let Op::Scan(scan) = &node.op {
+                let mut inside = Size::default();
+                inside.count(&scan.body.graph)?;
+                self.nodes += inside.nodes;
+            }
+            if self.nodes > MOST_NODES {
+                let message = format!("derivatives of derivatives expand to more than {MOST_NODES} operations");
+                return Err(PassError { message, scope: Arc::clone(&node.scope) });
+            }
+        }
+        self.counted = graph.len();
+        Ok(())
+    }
+}
+
+/// Whether a `grad` stands in the function or in the body of a loop.
+pub fn has_gradients(function: &Function) -> bool {
+    function.graph.nodes().any(|(_, node)| match &node.op {
+        Op::Grad(_) => true,
+        Op::Scan(scan) => has_gradients(&scan.body),
+        _ => false,
+    })
 }
 
 /// What this and later `grad`s differentiate `y` by, as far as it stands before node `id`; each value once.
@@ -120,7 +172,7 @@ mod tests {
     use crate::ir::{interpret, text, verify};
 
     fn expand(source: &str) -> Function {
-        let after = (super::PASS.run)(&text::parse(source).unwrap()).unwrap();
+        let after = super::PASS.apply(&text::parse(source).unwrap()).unwrap();
         verify::function(&after).unwrap();
         after
     }
@@ -148,6 +200,20 @@ mod tests {
                result c: output = %5",
         );
         assert_eq!(scalars(&function, &[2.0]), [12.0, 12.0, 6.0]);
+    }
+
+    #[test]
+    fn derivatives_without_end_are_an_error() {
+        let mut nodes =
+            String::from("%0 = argument() index=0 dtype=f32 shape=[] : f32[]\n%1 = map(%0) function=sin : f32[]\n");
+        for order in 1..40 {
+            let last = order * 2 - 1;
+            nodes += &format!("%{} = map(%{last}, %{last}) function=mul : f32[]\n", order * 2);
+            nodes += &format!("%{} = grad(%{}, %0) : f32[]\n", order * 2 + 1, order * 2);
+        }
+        let source = format!("function f\nargument x: input f32[]\n{nodes}result y: output = %79");
+        let wrong = super::PASS.apply(&text::parse(&source).unwrap()).unwrap_err();
+        assert!(wrong.message.starts_with("derivatives of derivatives expand"), "{}", wrong.message);
     }
 
     #[test]

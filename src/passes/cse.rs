@@ -44,40 +44,27 @@ fn key(op: &Op, mut inputs: Vec<ValueId>) -> (Op, Vec<ValueId>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::ir::text;
-
     #[test]
     fn equal_expressions_merge() {
-        let before = text::parse(
-            "function f
-               argument x: input f32[3]
-               argument y: input f32[3]
-               %0 = argument() index=0 dtype=f32 shape=[3] : f32[3]
-               %1 = argument() index=1 dtype=f32 shape=[3] : f32[3]
-               %2 = map(%0, %1) function=add : f32[3] in a
-               %3 = map(%1, %0) function=add : f32[3] in b
-               %4 = map(%0, %1) function=sub : f32[3]
-               %5 = map(%1, %0) function=sub : f32[3]
-               %6 = map(%2, %3) function=mul : f32[3]
-               result z: output = %6
-               result u: output = %4
-               result v: output = %5",
-        );
-        let after = (super::PASS.run)(&before.unwrap()).unwrap();
+        let nodes = "%2 = map(%0, %1) function=add : f32[3] in a
+            %3 = map(%1, %0) function=add : f32[3] in b
+            %4 = map(%0, %1) function=sub : f32[3]
+            %5 = map(%1, %0) function=sub : f32[3]
+            %6 = map(%2, %3) function=mul : f32[3]
+            result z: output = %6
+            result u: output = %4
+            result v: output = %5";
         let expected = "\
-function f
-  argument x: input f32[3]
-  argument y: input f32[3]
-  %0 = argument() index=0 dtype=f32 shape=[3] : f32[3]
-  %1 = argument() index=1 dtype=f32 shape=[3] : f32[3]
-  %2 = map(%0, %1) function=add : f32[3] in a
-  %3 = map(%0, %1) function=sub : f32[3]
-  %4 = map(%1, %0) function=sub : f32[3]
-  %5 = map(%2, %2) function=mul : f32[3]
-  result z: output = %5
-  result u: output = %3
-  result v: output = %4
+%0 = argument() index=0 dtype=f32 shape=[3] : f32[3]
+%1 = argument() index=1 dtype=f32 shape=[3] : f32[3]
+%2 = map(%0, %1) function=add : f32[3] in a
+%3 = map(%0, %1) function=sub : f32[3]
+%4 = map(%1, %0) function=sub : f32[3]
+%5 = map(%2, %2) function=mul : f32[3]
+result z: output = %5
+result u: output = %3
+result v: output = %4
 ";
-        assert_eq!(after.to_string(), expected);
+        assert_eq!(crate::passes::tests::after(&super::PASS, nodes), expected);
     }
 }

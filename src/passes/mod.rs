@@ -9,15 +9,24 @@ use std::sync::Arc;
 use crate::ir::graph::Function;
 use crate::ir::loops::Program;
 
+pub mod accumulate;
 pub mod autodiff;
+pub mod bodies;
 pub mod cse;
 pub mod dce;
+pub mod expand_convolutions;
 pub mod expand_math;
 pub mod fuse;
+pub mod half;
+pub mod hoist;
 pub mod lower;
 pub mod plan_memory;
+pub mod segment;
 pub mod simplify;
 pub mod tile;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a pass cannot do what the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +45,32 @@ pub struct GraphPass {
     pub name: &'static str,
     /// One line.
     pub doc: &'static str,
-    pub run: fn(&Function) -> Result<Function, PassError>,
+    /// The pass on one function, the bodies of whose loops it has been through.
+    run: fn(&Function) -> Result<Function, PassError>,
+}
+
+impl GraphPass {
+    /// The function after the pass went through the bodies of its loops, innermost first, and then through the function itself.
+    ///
+    /// # Errors
+    /// What the pass cannot do, as a sentence for the user.
+    pub fn apply(&self, function: &Function) -> Result<Function, PassError> {
+        let inside = bodies::map(function, |body| self.apply(body))?;
+        (self.run)(&inside)
+    }
 }
 
 /// The passes on the tensor graph, in the order in which they run.
-pub const GRAPH_PASSES: &[GraphPass] = &[autodiff::PASS, simplify::PASS, cse::PASS, dce::PASS];
+pub const GRAPH_PASSES: &[GraphPass] = &[
+    autodiff::PASS,
+    accumulate::PASS,
+    expand_convolutions::PASS,
+    simplify::PASS,
+    half::PASS,
+    cse::PASS,
+    dce::PASS,
+    hoist::PASS,
+];
 
 /// A pass on a loop program.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,13 @@
 use nnc::codegen::backends;
 use nnc::ir::loops::*;
 use nnc::ir::types::DType;
+use nnc::passes::expand_math;
 
 /// Integer dtypes.
 pub const INTEGERS: [DType; 7] = [DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::U16, DType::U32];
 
-/// All dtypes that kernels compute in.
-pub const ALL: [DType; 10] = [
+/// All dtypes that memory has.
+pub const ALL: [DType; 12] = [
     DType::I8,
     DType::I16,
     DType::I32,
@@ -19,6 +20,8 @@ pub const ALL: [DType; 10] = [
     DType::F32,
     DType::F64,
     DType::Bool,
+    DType::F16,
+    DType::BF16,
 ];
 
 /// A fixed sequence of numbers.
@@ -54,6 +57,8 @@ impl Random {
         match dtype {
             DType::F32 => (float as f32).to_le_bytes().to_vec(),
             DType::F64 => float.to_le_bytes().to_vec(),
+            DType::F16 => half::f16::from_f64(float).to_le_bytes().to_vec(),
+            DType::BF16 => half::bf16::from_f64(float).to_le_bytes().to_vec(),
             DType::Bool => vec![(bits & 1) as u8],
             other => integer.to_le_bytes()[..other.bytes()].to_vec(),
         }
@@ -73,7 +78,7 @@ pub fn program_of(kernel: Kernel) -> Program {
         name: "test".to_string(),
         buffers: buffers.collect(),
         pointers: count,
-        calls: vec![Call { kernel: 0, buffers: (0..count).collect() }],
+        steps: vec![Step::Call(Call::on_whole(0, 0..count))],
         kernels: vec![kernel],
         arena_bytes: 0,
     }
@@ -96,7 +101,10 @@ pub fn call(
 
 /// Whether two elements are the same bits, or both NaN.
 fn same(dtype: DType, a: &[u8], b: &[u8]) -> bool {
+    let half = |x: &[u8]| u16::from_le_bytes(x.try_into().expect("2 bytes"));
     let nan = |x: &[u8]| match dtype {
+        DType::F16 => half::f16::from_bits(half(x)).is_nan(),
+        DType::BF16 => half::bf16::from_bits(half(x)).is_nan(),
         DType::F32 => f32::from_le_bytes(x.try_into().expect("4 bytes")).is_nan(),
         DType::F64 => f64::from_le_bytes(x.try_into().expect("8 bytes")).is_nan(),
         _ => false,
@@ -144,7 +152,9 @@ pub fn check_with(kernel: Kernel, change: impl Fn(&str, &mut Vec<u8>)) {
     let parsed = text::parse_kernel(&printed).unwrap_or_else(|e| panic!("{e}\n{printed}"));
     assert_eq!(text::kernel(&parsed), printed);
     let program = program_of(parsed);
-    let loaded = backends()[0].jit(std::slice::from_ref(&program)).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+    let mut expanded = program.clone();
+    expand_math::run(&mut expanded).unwrap_or_else(|e| panic!("{e}\n{printed}"));
+    let loaded = backends()[0].jit(&[expanded]).unwrap_or_else(|e| panic!("{e}\n{printed}"));
     let mut random = Random(program.kernels[0].values.len() as u64);
     for _ in 0..2 {
         let mut got = arguments(&program, &mut random);

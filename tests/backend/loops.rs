@@ -27,7 +27,7 @@ fn lanes_of_every_extent() {
 
 #[test]
 fn carried_lanes_and_scalars() {
-    for dtype in ALL.into_iter().filter(|d| *d != DType::Bool) {
+    for dtype in ALL.into_iter().filter(|d| *d != DType::Bool && !d.is_half()) {
         for (rows, columns) in [(0, 5), (1, 9), (6, 21), (7, 64)] {
             let mut k = KernelBuilder::new();
             let x = k.buffer("x", dtype, 7 * 64, BufferUse::Read);
@@ -78,7 +78,7 @@ fn folds_of_every_extent() {
 
 #[test]
 fn folds_of_every_dtype() {
-    for dtype in ALL {
+    for dtype in ALL.into_iter().filter(|d| !d.is_half()) {
         for extent in [5, 16, 39] {
             let mut k = KernelBuilder::new();
             let x = k.buffer("x", dtype, 64, BufferUse::Read);

@@ -2,7 +2,9 @@
 
 mod common;
 mod functions;
+mod halves;
 mod loops;
 mod objects;
 mod products;
 mod programs;
+mod repeats;

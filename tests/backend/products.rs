@@ -32,11 +32,26 @@ struct Shape {
     columns: u64,
     stored: u64,
     depth: u64,
-    batches: u64,
+    rounds: &'static [u64],
+    /// The axis and the size of a block.
+    cut: Option<(usize, u64)>,
+}
+
+/// Rounds of these counts over operands of these sizes that lie one after the other.
+fn one_after_the_other(counts: &[u64], left: u64, right: u64) -> Vec<Round> {
+    let mut rounds = Vec::new();
+    let mut inside = 1;
+    for count in counts.iter().rev() {
+        let stride = |size: u64| (inside * size) as i64;
+        rounds.insert(0, Round { count: *count, left_stride: stride(left), right_stride: stride(right) });
+        inside *= count;
+    }
+    rounds
 }
 
 fn tile(dtype: DType, shape: &Shape, transposed: bool) -> Kernel {
-    let Shape { rows, columns, stored, depth, batches } = *shape;
+    let Shape { rows, columns, stored, depth, rounds, cut } = *shape;
+    let batches: u64 = rounds.iter().product();
     let mut k = KernelBuilder::new();
     let a = k.buffer("a", dtype, (rows * depth * batches).max(1), BufferUse::Read);
     let w = k.buffer("w", dtype, (columns * depth * batches).max(1), BufferUse::Read);
@@ -54,9 +69,8 @@ fn tile(dtype: DType, shape: &Shape, transposed: bool) -> Kernel {
             columns,
             stored_columns: stored,
             depth,
-            batches,
-            left_batch_stride: (rows * depth) as i64,
-            right_batch_stride: (columns * depth) as i64,
+            cut: cut.map(|(level, size)| Cut { level, size }),
+            rounds: one_after_the_other(rounds, rows * depth, columns * depth),
             left: Matrix { buffer: a, address: Affine::constant(0), row_stride, column_stride },
             right: Matrix { buffer: w, address: Affine::constant(0), row_stride: columns as i64, column_stride: 1 },
             accumulator,
@@ -68,25 +82,29 @@ fn tile(dtype: DType, shape: &Shape, transposed: bool) -> Kernel {
 #[test]
 fn tiles_of_all_shapes() {
     let shapes = [
-        (1, 4, 4, 1, 1),
-        (1, 16, 16, 5, 1),
-        (2, 16, 16, 33, 1),
-        (2, 16, 11, 17, 1),
-        (2, 16, 3, 8, 1),
-        (4, 8, 8, 24, 1),
-        (3, 12, 10, 40, 1),
-        (5, 8, 7, 9, 1),
-        (6, 16, 13, 20, 1),
-        (2, 16, 16, 19, 3),
-        (4, 8, 5, 8, 2),
-        (2, 8, 8, 0, 1),
-        (2, 8, 0, 4, 1),
-        (4, 8, 8, 16, 0),
+        (1, 4, 4, 1, &[][..]),
+        (1, 16, 16, 5, &[][..]),
+        (2, 16, 16, 33, &[][..]),
+        (2, 16, 11, 17, &[][..]),
+        (2, 16, 3, 8, &[][..]),
+        (4, 8, 8, 24, &[][..]),
+        (3, 12, 10, 40, &[][..]),
+        (5, 8, 7, 9, &[][..]),
+        (6, 16, 13, 20, &[][..]),
+        (2, 16, 16, 19, &[3]),
+        (2, 16, 9, 3, &[3, 2]),
+        (3, 12, 12, 11, &[2, 1, 4]),
+        (4, 8, 5, 8, &[2]),
+        (2, 8, 8, 0, &[][..]),
+        (2, 8, 0, 4, &[][..]),
+        (4, 8, 8, 16, &[0]),
     ];
     for dtype in [DType::F32, DType::F64] {
-        for (rows, columns, stored, depth, batches) in shapes {
+        for (rows, columns, stored, depth, rounds) in shapes {
             for transposed in [false, true] {
-                check(tile(dtype, &Shape { rows, columns, stored, depth, batches }, transposed));
+                for cut in [None, Some((0, 2)), Some((rounds.len(), 5)), Some((rounds.len() / 2, 1))] {
+                    check(tile(dtype, &Shape { rows, columns, stored, depth, rounds, cut }, transposed));
+                }
             }
         }
     }
@@ -119,9 +137,8 @@ fn tiles_in_loops() {
                 columns: 8,
                 stored_columns: 8,
                 depth,
-                batches: 1,
-                left_batch_stride: 0,
-                right_batch_stride: 0,
+                cut: None,
+                rounds: Vec::new(),
                 left: Matrix { buffer: a, address: Affine::scaled(block, 60), row_stride: 30, column_stride: 1 },
                 right: Matrix { buffer: w, address: Affine::scaled(panel, 240), row_stride: 8, column_stride: 1 },
                 accumulator,
@@ -135,7 +152,10 @@ fn tiles_in_loops() {
 fn contractions_of_all_layouts() {
     let (rows, columns, depth) = (5u64, 21u64, 9u64);
     for dtype in [DType::F32, DType::F64] {
-        for (left, right) in [((9, 1), (21, 1)), ((1, 5), (21, 1)), ((9, 1), (1, 9)), ((1, 5), (1, 9))] {
+        for (number, (left, right)) in
+            [((9, 1), (21, 1)), ((1, 5), (21, 1)), ((9, 1), (1, 9)), ((1, 5), (1, 9))].into_iter().enumerate()
+        {
+            let cut = [None, Some((1, 2)), Some((0, 1)), Some((0, 2))][number].map(|(level, size)| Cut { level, size });
             let mut k = KernelBuilder::new();
             let a = k.buffer("a", dtype, rows * depth, BufferUse::Read);
             let w = k.buffer("w", dtype, columns * depth, BufferUse::Read);
@@ -156,7 +176,9 @@ fn contractions_of_all_layouts() {
                     rows,
                     column,
                     columns,
-                    depth,
+                    rounds: vec![Round { count: 3, left_stride: 3 * left.1, right_stride: 3 * right.0 }],
+                    depth: depth / 3,
+                    cut,
                     left: matrix(a, left),
                     right: matrix(w, right),
                     accumulator,

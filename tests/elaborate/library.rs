@@ -246,7 +246,7 @@ train { minimize l with sgd }",
     let model = checked(source);
     let mut infer = model.entries.infer.unwrap();
     for pass in nnc::passes::GRAPH_PASSES {
-        infer = (pass.run)(&infer).unwrap();
+        infer = pass.apply(&infer).unwrap();
     }
     let found = run(&infer, &[(&[3], &[1.0, 2.0, -3.0])]);
     close(&found[0].data, &[6.0, 24.0, 54.0]);

@@ -1,8 +1,12 @@
 //! Elaboration, from source to entry points: the language, the library and what mistakes are told.
 
+mod arrays;
+mod convolution;
+mod dtypes;
 mod language;
 mod library;
 mod mistakes;
+mod scans;
 
 use nnc::diag::Diagnostic;
 use nnc::frontend::model::CheckedModel;
@@ -121,7 +125,7 @@ fn step(source: &str, arguments: &[(&str, &[f64])]) -> Vec<(String, Vec<f64>)> {
     let function = model.entries.train_step.expect("the recipe minimizes something");
     let mut function = function.specialize(&Sizes::from([(Symbol("batch".into()), 2)])).unwrap();
     for pass in nnc::passes::GRAPH_PASSES {
-        function = (pass.run)(&function).unwrap();
+        function = pass.apply(&function).unwrap();
     }
     let values = function.arguments.iter().map(|a| {
         let data = arguments.iter().find(|(name, _)| *name == a.name).map(|(_, data)| data.to_vec());

@@ -26,7 +26,7 @@ fn mistakes_are_told_at_the_users_line() {
         ("y = x |> dense", "4:10 `dense` needs an argument for `units`"),
         ("y = x |> dense(1, 2, 3, 4, 5)", "`dense` takes 5 arguments, this call gives more"),
         ("y = dense(x, 3, units=4)", "the argument `units` of `dense` is given twice"),
-        ("y = f16(x) |> dense(3)", "`dense` cannot take f16[batch, 4] as `x`"),
+        ("y = i32(x) |> dense(3)", "`dense` cannot take i32[batch, 4] as `x`"),
         ("y = x @ ones([3, 5])", "the matrix product of f32[batch, 4] and f32[3, 5]"),
         ("y = x + ones([batch, 5])", "`+` of f32[batch, 4] and f32[batch, 5]: 4 does not match 5"),
         ("y = x + f64(x)", "`+` of f32 and f64: the dtypes differ"),

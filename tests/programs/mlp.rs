@@ -6,7 +6,7 @@ use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
 use nnc::passes::GRAPH_PASSES;
 
-use crate::programs::Writer;
+use crate::writer::Writer;
 
 impl Writer {
     /// A number beside `like`.
@@ -23,7 +23,7 @@ impl Writer {
     /// The function after the passes on graphs.
     pub fn finish(self) -> Function {
         let function = self.finish_raw();
-        GRAPH_PASSES.iter().fold(function, |f, pass| (pass.run)(&f).unwrap())
+        GRAPH_PASSES.iter().fold(function, |f, pass| pass.apply(&f).unwrap())
     }
 }
 

@@ -1,46 +1,14 @@
 //! What the tests of lowering share: running programs on tensors.
 
-use nnc::codegen::{CodegenError, backends};
-use nnc::ir::builder::GraphBuilder;
-use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role, ValueId};
-use nnc::ir::loops::{Place, Program, interpret, verify};
-use nnc::ir::scalar::ScalarFunction as F;
+use nnc::codegen::Loaded;
+use nnc::ir::graph::{Argument, Function, ResultRole, Role};
+use nnc::ir::loops::{Place, Program, Step};
 use nnc::ir::tensor::Tensor;
-use nnc::ir::types::{DType, TensorType};
+use nnc::ir::types::DType;
 use nnc::passes::lower::finish;
-use nnc::passes::{expand_math, fuse, lower, plan_memory, tile};
 
-/// Builds functions with named arguments and results.
-#[derive(Default)]
-pub struct Writer {
-    pub b: GraphBuilder,
-    pub arguments: Vec<Argument>,
-    results: Vec<FunctionResult>,
-}
-
-impl Writer {
-    /// A new argument.
-    pub fn argument(&mut self, name: &str, role: Role, dtype: DType, shape: &[usize]) -> ValueId {
-        let ty = TensorType::new(dtype, shape.iter().copied());
-        self.arguments.push(Argument { name: name.into(), role, ty: ty.clone() });
-        self.b.argument(self.arguments.len() as u32 - 1, ty)
-    }
-
-    /// A new result.
-    pub fn result(&mut self, name: &str, role: ResultRole, value: ValueId) {
-        self.results.push(FunctionResult { name: name.into(), role, value });
-    }
-
-    /// A function of operands that broadcast.
-    pub fn map(&mut self, function: F, operands: &[ValueId]) -> ValueId {
-        self.b.map(function, operands).unwrap()
-    }
-
-    /// The function as written.
-    pub fn finish_raw(self) -> Function {
-        Function { name: "test".into(), arguments: self.arguments, graph: self.b.finish(), results: self.results }
-    }
-}
+pub mod agreement;
+mod rounding;
 
 /// The bytes of a tensor in memory.
 pub fn bytes_of(tensor: &Tensor) -> Vec<u8> {
@@ -57,6 +25,8 @@ pub fn bytes_of(tensor: &Tensor) -> Vec<u8> {
             DType::U16 => bytes.extend((*v as u16).to_le_bytes()),
             DType::U32 => bytes.extend((*v as u32).to_le_bytes()),
             DType::Bool => bytes.push(u8::from(*v != 0.0)),
+            DType::F16 => bytes.extend(half::f16::from_f64(*v).to_le_bytes()),
+            DType::BF16 => bytes.extend(half::bf16::from_f64(*v).to_le_bytes()),
             other => panic!("no test holds {other}"),
         }
     }
@@ -76,6 +46,8 @@ pub fn values_of(dtype: DType, bytes: &[u8]) -> Vec<f64> {
         DType::U8 | DType::Bool => each(1, &|c| f64::from(c[0])),
         DType::U16 => each(2, &|c| f64::from(u16::from_le_bytes(c.try_into().unwrap()))),
         DType::U32 => each(4, &|c| f64::from(u32::from_le_bytes(c.try_into().unwrap()))),
+        DType::F16 => each(2, &|c| half::f16::from_le_bytes(c.try_into().unwrap()).to_f64()),
+        DType::BF16 => each(2, &|c| half::bf16::from_le_bytes(c.try_into().unwrap()).to_f64()),
         other => panic!("no test holds {other}"),
     }
 }
@@ -111,13 +83,17 @@ pub fn results_in(function: &Function, memory: &[Vec<u8>]) -> Vec<Vec<f64>> {
     results
 }
 
-/// Runs compiled code on memory in place.
-pub fn run_compiled(program: &Program, memory: &mut [Vec<u8>], pool: Option<&nn_rt::Pool>) -> Result<(), CodegenError> {
-    let loaded = backends()[0].jit(std::slice::from_ref(program))?;
+/// The memory after compiled code ran on it.
+pub fn run_loaded(
+    loaded: &dyn Loaded,
+    program: &Program,
+    mut memory: Vec<Vec<u8>>,
+    pool: Option<&nn_rt::Pool>,
+) -> Vec<Vec<u8>> {
     let entry = loaded.entry(&program.name).expect("the program is there");
     // Buffers handed over are aligned to 64 bytes, as the calling convention asks.
     let mut aligned: Vec<Vec<Line>> = memory.iter().map(|bytes| lines(bytes)).collect();
-    let mut workspace = lines(&vec![0x55; program.arena_bytes as usize]);
+    let mut workspace = vec![Line([0x55; 64]); (program.arena_bytes as usize).div_ceil(64).max(1)];
     let pointers: Vec<*mut u8> = aligned.iter_mut().map(|lines| lines.as_mut_ptr().cast()).collect();
     let pool = pool.map_or(std::ptr::null(), |p| p.as_ptr());
     // SAFETY: the pointers reach as many bytes as the program's buffers have, and outlive the call.
@@ -127,7 +103,17 @@ pub fn run_compiled(program: &Program, memory: &mut [Vec<u8>], pool: Option<&nn_
         let length = bytes.len();
         bytes.copy_from_slice(&flat[..length]);
     }
-    Ok(())
+    memory
+}
+
+/// The simple instructions that steps execute.
+fn work(steps: &[Step], program: &Program) -> u64 {
+    let one = |step: &Step| match step {
+        Step::Call(call) => finish::work(&program.kernels[call.kernel as usize].body),
+        Step::Repeat(repeat) => repeat.count * work(&repeat.steps, program),
+        Step::Index { .. } => 1,
+    };
+    steps.iter().map(one).sum()
 }
 
 /// Arguments for a function: varied numbers, small whole ones for integers.
@@ -140,82 +126,13 @@ pub fn arguments_for(function: &Function) -> Vec<Tensor> {
                 f64::from((part(i) * 0.1 + 0.01) as f32)
             }
             DType::F32 | DType::F64 => f64::from((part(i) * 2.0 - 1.0) as f32),
+            DType::F16 | DType::BF16 => (part(i) * 64.0).floor() / 32.0 - 1.0,
             DType::Bool => (part(i) * 2.0).floor(),
             _ => (part(i) * 3.0).floor(),
         };
         Tensor::new(argument.ty.clone(), (0..count).map(value).collect())
     };
     function.arguments.iter().enumerate().map(argument).collect()
-}
-
-/// The program of a function through all passes, verified after each; with or without tiles.
-pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
-    let verified = |p: Program| verify::program(&p).map(|()| p).map_err(|e| e.to_string());
-    let mut program = verified(lower::lower(&fuse::fuse(function)).map_err(|e| e.to_string())?)?;
-    if tiles {
-        program = verified(tile::tile(program))?;
-    }
-    expand_math::run(&mut program).map_err(|e| e.to_string())?;
-    verified(plan_memory::plan(verified(program)?))
-}
-
-/// Programs of more work are not interpreted, which takes a microsecond or so for each step.
-const MOST_INTERPRETED: u64 = 300_000;
-
-/// Whether compiled code gives what the graph interpreter says, the same bits interpreted, without tiles, and with threads.
-pub fn check(function: &Function, arguments: &[Tensor]) -> Result<(), String> {
-    let values = nnc::ir::interpret::evaluate(function, arguments)?;
-    let expected = function.results.iter().map(|r| &values[r.value.node.0 as usize][r.value.output as usize]);
-    // What cancels on the way leaves the rounding errors of the largest numbers.
-    let largest =
-        values.iter().flatten().flat_map(|t| &t.data).filter(|v| v.abs() < 1e6).fold(1e-3, |m, v| v.abs().max(m));
-    let program = compile(function, true)?;
-    let mut memory = memory_of(&program, arguments);
-    let before = memory.clone();
-    run_compiled(&program, &mut memory, None).map_err(|e| e.to_string())?;
-    for ((result, found), wanted) in function.results.iter().zip(results_in(function, &memory)).zip(expected) {
-        near(&found, wanted, largest).map_err(|e| format!("result `{}` {e}", result.name))?;
-    }
-    unchanged(function, &before, &memory)?;
-    let work: u64 = program.calls.iter().map(|c| finish::work(&program.kernels[c.kernel as usize].body)).sum();
-    if work < MOST_INTERPRETED {
-        let mut interpreted = before.clone();
-        interpret::program(&program, &mut interpreted).map_err(|e| e.to_string())?;
-        same("the loop interpreter", &memory, &interpreted)?;
-    }
-    let mut threaded = before.clone();
-    run_compiled(&program, &mut threaded, Some(&nn_rt::Pool::new(3))).map_err(|e| e.to_string())?;
-    same("running on three threads", &memory, &threaded)?;
-    let plain = compile(function, false)?;
-    let mut untiled = before;
-    run_compiled(&plain, &mut untiled, None).map_err(|e| e.to_string())?;
-    same("leaving out tiles", &memory, &untiled)
-}
-
-fn same(what: &str, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
-    if one == other { Ok(()) } else { Err(format!("{what} gives other bits")) }
-}
-
-/// Arguments that nothing updates keep their bytes.
-fn unchanged(function: &Function, before: &[Vec<u8>], after: &[Vec<u8>]) -> Result<(), String> {
-    for (index, argument) in function.arguments.iter().enumerate() {
-        let updated = function.results.iter().any(|r| r.role == ResultRole::Update(index as u32));
-        if !updated && before[index] != after[index] {
-            return Err(format!("argument `{}` was overwritten", argument.name));
-        }
-    }
-    Ok(())
-}
-
-/// Single precision against double, relative to the larger of the number itself and `scale`.
-fn near(found: &[f64], wanted: &Tensor, scale: f64) -> Result<(), String> {
-    for (i, (a, b)) in found.iter().zip(&wanted.data).enumerate() {
-        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 2e-5 * b.abs().max(scale);
-        if !same {
-            return Err(format!("is {a} instead of {b} at {i}"));
-        }
-    }
-    if found.len() == wanted.data.len() { Ok(()) } else { Err("has another size".into()) }
 }
 
 #[derive(Clone, Copy)]

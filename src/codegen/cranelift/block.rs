@@ -32,8 +32,12 @@ impl Lowering<'_, '_> {
                 self.load(*result, *buffer, address);
                 Ok(())
             }
-            Instruction::LoadAt { result, buffer, address, index, stride } => {
+            Instruction::LoadAt { result, buffer, address, index, stride, .. } => {
                 self.load_at(*result, *buffer, address, *index, *stride);
+                Ok(())
+            }
+            Instruction::StoreAt { buffer, address, index, stride, value, .. } => {
+                self.store_at((*buffer, address), (*index, *stride), *value);
                 Ok(())
             }
             Instruction::Store { buffer, address, value } => {

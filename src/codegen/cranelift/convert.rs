@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self as clif, Endianness, InstBuilder, MemFlagsData, types};
 
-use super::kernel::{Lowered, Lowering};
+use super::kernel::{Lowered, Lowering, Unsupported};
 use super::value::{Slot, is_unsigned, pack_type, scalar_type};
 use crate::ir::loops::Value;
 use crate::ir::types::DType;
@@ -16,6 +16,9 @@ pub(super) fn little_endian() -> MemFlagsData {
 impl Lowering<'_, '_> {
     pub(super) fn convert(&mut self, result: Value, operand: Value) -> Lowered {
         let (from, to) = (self.dtype(operand), self.dtype(result));
+        if from != to && (from.is_half() || to.is_half()) {
+            return Err(Unsupported(format!("conversion of {from} to {to} before its expansion")));
+        }
         let slot = match self.slot(operand) {
             Slot::Uniform(register) => Slot::Uniform(self.convert_scalar(from, to, register)),
             Slot::Lanes(packs) => Slot::Lanes(self.convert_packs(from, to, &packs)),

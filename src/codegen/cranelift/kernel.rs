@@ -67,7 +67,6 @@ pub(super) fn is_hand_ordered(block: &Block) -> bool {
 
 /// Lowers a kernel to a Cranelift function.
 pub(super) fn lower(kernel: &Kernel, isa: &dyn TargetIsa) -> Lowered<clif::Function> {
-    check_dtypes(kernel)?;
     let mut function = clif::Function::with_name_signature(clif::UserFuncName::default(), signature(isa));
     let mut context = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut function, &mut context);
@@ -86,14 +85,6 @@ pub(super) fn lower(kernel: &Kernel, isa: &dyn TargetIsa) -> Lowered<clif::Funct
     lowering.builder.seal_all_blocks();
     lowering.builder.finalize(isa.frontend_config());
     Ok(function)
-}
-
-fn check_dtypes(kernel: &Kernel) -> Lowered {
-    let dtypes = kernel.values.iter().chain(kernel.buffers.iter().map(|b| &b.dtype));
-    match dtypes.into_iter().find(|d| matches!(d, DType::F16 | DType::BF16)) {
-        Some(dtype) => Err(Unsupported(format!("arithmetic in {dtype}"))),
-        None => Ok(()),
-    }
 }
 
 /// Loads and stores never trap; vectors may lie anywhere.

@@ -343,7 +343,7 @@ impl Lowering<'_, '_> {
     pub(super) fn wrap(&mut self, dtype: DType, register: clif::Value) -> clif::Value {
         let bits = match dtype {
             DType::I8 | DType::U8 => 24,
-            DType::I16 | DType::U16 => 16,
+            DType::I16 | DType::U16 | DType::F16 | DType::BF16 => 16,
             _ => return register,
         };
         let up = self.builder.ins().ishl_imm_u(register, bits);

@@ -80,7 +80,7 @@ impl Lowering<'_, '_> {
         match dtype {
             DType::U8 => ins.uload8(types::I32, flags(), base, offset),
             DType::I8 => ins.sload8(types::I32, flags(), base, offset),
-            DType::U16 => ins.uload16(types::I32, flags(), base, offset),
+            DType::U16 | DType::F16 | DType::BF16 => ins.uload16(types::I32, flags(), base, offset),
             DType::I16 => ins.sload16(types::I32, flags(), base, offset),
             DType::Bool => {
                 let byte = ins.load(types::I8, flags(), base, offset);
@@ -107,7 +107,7 @@ impl Lowering<'_, '_> {
                 let bytes = self.builder.ins().bitcast(types::I8X16, little_endian(), bytes);
                 self.widen_bytes(dtype, bytes)
             }
-            DType::U16 => self.builder.ins().uload16x4(flags(), base, offset),
+            DType::U16 | DType::F16 | DType::BF16 => self.builder.ins().uload16x4(flags(), base, offset),
             DType::I16 => self.builder.ins().sload16x4(flags(), base, offset),
             _ => self.builder.ins().load(pack_type(dtype), flags(), base, offset),
         }
@@ -180,6 +180,10 @@ impl Lowering<'_, '_> {
                 let place = self.indexed(place, index, stride);
                 Slot::Uniform(self.load_scalar(dtype, place))
             }
+            Slot::Uniform(index) if step == dtype.bytes() as i64 => {
+                let place = self.indexed(place, index, stride);
+                Slot::Lanes(self.load_contiguous(dtype, place))
+            }
             _ => {
                 let packs = self.packs(index);
                 let indices = self.lanes_from_packs(DType::I32, &packs);
@@ -190,6 +194,36 @@ impl Lowering<'_, '_> {
             }
         };
         self.bind(result, slot);
+    }
+
+    /// Lanes are stored one by one in their order.
+    pub(super) fn store_at(
+        &mut self,
+        (buffer, address): (BufferId, &Affine),
+        (index, stride): (Value, i64),
+        value: Value,
+    ) {
+        let dtype = self.dtype(value);
+        let place = self.place(buffer, address);
+        let stride = stride * dtype.bytes() as i64;
+        if self.width == 1 {
+            let (index, register) = (self.uniform(index), self.uniform(value));
+            let place = self.indexed(place, index, stride);
+            return self.store_scalar(dtype, place, register);
+        }
+        let step = self.lane_step(buffer, address);
+        let packs = self.packs(value);
+        if let (Slot::Uniform(index), true) = (self.slot(index), step == dtype.bytes() as i64) {
+            let place = self.indexed(place, index, stride);
+            return self.store_packs(dtype, place, packs);
+        }
+        let indices = self.packs(index);
+        let indices = self.lanes_from_packs(DType::I32, &indices);
+        let lanes = self.lanes_from_packs(dtype, &packs);
+        for ((place, index), lane) in self.lane_places(place, step).into_iter().zip(indices).zip(lanes) {
+            let place = self.indexed(place, index, stride);
+            self.store_scalar(dtype, place, lane);
+        }
     }
 
     fn indexed(&mut self, place: Place, index: clif::Value, stride: i64) -> Place {
@@ -208,11 +242,7 @@ impl Lowering<'_, '_> {
         let step = self.lane_step(buffer, address);
         let packs = self.packs(value);
         if step == dtype.bytes() as i64 {
-            let step = step * pack_lanes(dtype) as i64;
-            for (i, pack) in packs.into_iter().enumerate() {
-                self.store_pack(dtype, place.plus(i as i64 * step), pack);
-            }
-            return;
+            return self.store_packs(dtype, place, packs);
         }
         let places = self.lane_places(place, step);
         let lanes = self.lanes_from_packs(dtype, &packs);
@@ -221,12 +251,20 @@ impl Lowering<'_, '_> {
         }
     }
 
+    /// Stores packs one after another.
+    fn store_packs(&mut self, dtype: DType, place: Place, packs: Vec<clif::Value>) {
+        let step = (dtype.bytes() * pack_lanes(dtype)) as i64;
+        for (i, pack) in packs.into_iter().enumerate() {
+            self.store_pack(dtype, place.plus(i as i64 * step), pack);
+        }
+    }
+
     pub(super) fn store_scalar(&mut self, dtype: DType, place: Place, register: clif::Value) {
         let Place { base, offset } = place;
         let ins = self.builder.ins();
         match dtype {
             DType::U8 | DType::I8 => ins.istore8(flags(), register, base, offset),
-            DType::U16 | DType::I16 => ins.istore16(flags(), register, base, offset),
+            DType::U16 | DType::I16 | DType::F16 | DType::BF16 => ins.istore16(flags(), register, base, offset),
             _ => ins.store(flags(), register, base, offset),
         };
     }

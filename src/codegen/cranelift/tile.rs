@@ -13,10 +13,13 @@ use cranelift_codegen::ir::{self as clif, BlockArg, InstBuilder, StackSlot, Stac
 use super::kernel::{Binding, Lowered, Lowering, flags};
 use super::memory::Place;
 use super::value::{Slot, pack_lanes, pack_type};
-use crate::ir::loops::{Matrix, Tile};
+use crate::ir::loops::{Cut, Matrix, Round, Tile};
 
 /// Steps of k written out in one round of the inner loop.
 const UNROLL: u64 = 8;
+
+/// So many steps are written out without any loop.
+const WRITTEN_OUT: u64 = 16;
 
 /// Where the operands of a round of the inner loop start.
 #[derive(Clone, Copy)]
@@ -29,12 +32,76 @@ impl Lowering<'_, '_> {
     pub(super) fn tile(&mut self, tile: &Tile) -> Lowered {
         let dtype = self.dtype(tile.accumulator);
         let packs = (tile.columns as usize).div_ceil(pack_lanes(dtype));
-        let zero = self.constant_pack(dtype, 0.0);
-        let zeros = vec![zero; packs * tile.rows as usize];
+        let count = packs * tile.rows as usize;
         let start = Cursor { left: self.origin(&tile.left), right: self.origin(&tile.right) };
-        let sums = self.tile_batches(tile, start, zeros);
-        let slot = self.keep_sums(&sums);
-        self.tile_epilogue(tile, slot, sums.len())
+        let zeros = self.zero_sums(tile, count);
+        let slot = match tile.cut {
+            None => {
+                let sums = self.tile_rounds(tile, &tile.rounds, tile.depth, start, zeros);
+                self.keep_sums(&sums)
+            }
+            Some(cut) => {
+                let totals = self.keep_sums(&zeros);
+                self.tile_blocks(tile, cut, 0, start, (totals, count));
+                totals
+            }
+        };
+        self.tile_epilogue(tile, slot, count)
+    }
+
+    fn zero_sums(&mut self, tile: &Tile, count: usize) -> Vec<clif::Value> {
+        let zero = self.constant_pack(self.dtype(tile.accumulator), 0.0);
+        vec![zero; count]
+    }
+
+    /// The bytes from one index of a summed axis to the next, in both operands. The depth follows the rounds.
+    fn axis_steps(&self, tile: &Tile, level: usize) -> [i64; 2] {
+        let bytes = self.dtype(tile.accumulator).bytes() as i64;
+        let depth = [tile.left.column_stride, tile.right.row_stride];
+        tile.rounds.get(level).map_or(depth, |r| [r.left_stride, r.right_stride]).map(|stride| stride * bytes)
+    }
+
+    /// All blocks in the axes from number `level` on, each summed in registers and added to the totals on the stack.
+    fn tile_blocks(&mut self, tile: &Tile, cut: Cut, level: usize, start: Cursor, totals: (StackSlot, usize)) {
+        let steps = self.axis_steps(tile, level);
+        if level < cut.level {
+            self.top_tested(tile.rounds[level].count, start, Vec::new(), steps, |this, cursor, none| {
+                this.tile_blocks(tile, cut, level + 1, cursor, totals);
+                none
+            });
+            return;
+        }
+        let (whole, rest) = cut.blocks(&tile.rounds, tile.depth);
+        let long = steps.map(|s| s * cut.size as i64);
+        self.top_tested(whole, start, Vec::new(), long, |this, cursor, none| {
+            this.tile_block(tile, level, cut.size, cursor, totals);
+            none
+        });
+        if rest > 0 {
+            let [left, right] = long.map(|s| s * whole as i64);
+            let cursor = Cursor { left: self.advance(start.left, left), right: self.advance(start.right, right) };
+            self.tile_block(tile, level, rest, cursor, totals);
+        }
+    }
+
+    /// Adds the sum of one block, so much of axis `level`, to the totals.
+    fn tile_block(&mut self, tile: &Tile, level: usize, extent: u64, start: Cursor, (slot, count): (StackSlot, usize)) {
+        let zeros = self.zero_sums(tile, count);
+        let mut rounds = tile.rounds.get(level..).unwrap_or_default().to_vec();
+        let depth = match rounds.first_mut() {
+            Some(round) => {
+                round.count = extent;
+                tile.depth
+            }
+            None => extent,
+        };
+        let sums = self.tile_rounds(tile, &rounds, depth, start, zeros);
+        for (i, sum) in sums.into_iter().enumerate() {
+            let (place, ty) = (16 * i as i32, self.builder.func.dfg.value_type(sum));
+            let before = self.builder.ins().stack_load(types::I64, ty, slot, place);
+            let total = self.builder.ins().fadd(before, sum);
+            self.builder.ins().stack_store(types::I64, total, slot, place);
+        }
     }
 
     fn origin(&mut self, matrix: &Matrix) -> clif::Value {
@@ -42,21 +109,41 @@ impl Lowering<'_, '_> {
         if offset == 0 { base } else { self.builder.ins().iadd_imm_s(base, i64::from(offset)) }
     }
 
-    fn tile_batches(&mut self, tile: &Tile, start: Cursor, sums: Vec<clif::Value>) -> Vec<clif::Value> {
-        if tile.batches == 1 {
-            return self.tile_depth(tile, start, sums);
-        }
+    /// The rounds, each a loop around the next ones; a few short ones are written out.
+    fn tile_rounds(
+        &mut self,
+        tile: &Tile,
+        rounds: &[Round],
+        depth: u64,
+        start: Cursor,
+        sums: Vec<clif::Value>,
+    ) -> Vec<clif::Value> {
+        let Some((round, rest)) = rounds.split_first() else { return self.tile_depth(tile, depth, start, sums) };
         let bytes = self.dtype(tile.accumulator).bytes() as i64;
-        let steps = [tile.left_batch_stride * bytes, tile.right_batch_stride * bytes];
-        self.top_tested(tile.batches, start, sums, steps, |this, cursor, sums| this.tile_depth(tile, cursor, sums))
+        let steps = [round.left_stride * bytes, round.right_stride * bytes];
+        let inside = rest.iter().fold(depth, |product, r| product.saturating_mul(r.count));
+        if round.count.saturating_mul(inside) > WRITTEN_OUT {
+            return self.top_tested(round.count, start, sums, steps, |this, cursor, sums| {
+                this.tile_rounds(tile, rest, depth, cursor, sums)
+            });
+        }
+        (0..round.count as i64).fold(sums, |sums, number| {
+            let cursor = Cursor {
+                left: self.advance(start.left, number * steps[0]),
+                right: self.advance(start.right, number * steps[1]),
+            };
+            self.tile_rounds(tile, rest, depth, cursor, sums)
+        })
     }
 
     /// All steps of k: rounds of [`UNROLL`] steps, then what is left.
-    fn tile_depth(&mut self, tile: &Tile, start: Cursor, sums: Vec<clif::Value>) -> Vec<clif::Value> {
-        let bytes = self.dtype(tile.accumulator).bytes() as i64;
-        let steps = [tile.left.column_stride * bytes, tile.right.row_stride * bytes];
+    fn tile_depth(&mut self, tile: &Tile, depth: u64, start: Cursor, sums: Vec<clif::Value>) -> Vec<clif::Value> {
+        let steps = self.axis_steps(tile, tile.rounds.len());
         let round = steps.map(|s| s * UNROLL as i64);
-        let rounds = tile.depth / UNROLL;
+        if depth <= WRITTEN_OUT {
+            return (0..depth).fold(sums, |sums, k| self.tile_step(tile, start, k as i64, &sums));
+        }
+        let rounds = depth / UNROLL;
         let sums = self.top_tested(rounds, start, sums, round, |this, cursor, sums| {
             (0..UNROLL).fold(sums, |sums, k| this.tile_step(tile, cursor, k as i64, &sums))
         });
@@ -65,7 +152,7 @@ impl Lowering<'_, '_> {
             left: self.advance(start.left, done * steps[0]),
             right: self.advance(start.right, done * steps[1]),
         };
-        (0..tile.depth % UNROLL).fold(sums, |sums, k| self.tile_step(tile, rest, k as i64, &sums))
+        (0..depth % UNROLL).fold(sums, |sums, k| self.tile_step(tile, rest, k as i64, &sums))
     }
 
     fn advance(&mut self, base: clif::Value, bytes: i64) -> clif::Value {

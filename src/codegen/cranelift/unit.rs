@@ -80,18 +80,19 @@ pub(super) fn define(
         false => None,
     };
     let mut jobs: Vec<Job<'_>> = Vec::new();
-    let mut kernels: HashMap<&Kernel, FuncId> = HashMap::new();
+    let mut kernels: HashMap<Kernel, FuncId> = HashMap::new();
     let mut references = Vec::new();
     for (number, program) in programs.iter().enumerate() {
         let mut ids = Vec::new();
         for kernel in &program.kernels {
-            let id = match kernels.get(kernel) {
+            let content = kernel.named("");
+            let id = match kernels.get(&content) {
                 Some(id) => *id,
                 None => {
                     let name = format!("kernel_{}_{}", kernels.len(), symbol_part(&kernel.name));
                     let id = declare(module, &name, Linkage::Local, &kernel_signature)?;
                     jobs.push(Job { id, name: &kernel.name, work: Work::Kernel(kernel) });
-                    kernels.insert(kernel, id);
+                    kernels.insert(content, id);
                     id
                 }
             };

@@ -1,10 +1,11 @@
 //! How values of the loop IR sit in registers.
 //!
-//! A *uniform* value is one scalar register: integers of at most 32 bits as `i32` (sign- or zero-extended by their dtype), `bool` as
-//! `i8` 0 or 1. A *lanes* value at width `w` is a list of 128-bit registers ("packs"): 4 lanes each for dtypes of at
+//! A *uniform* value is one scalar register: integers of at most 32 bits as `i32` (sign- or zero-extended by their dtype), `f16` and `bf16`
+//! as the `u16` of their bits, `bool` as `i8` 0 or 1. A *lanes* value at width `w` is a list of 128-bit registers ("packs"): 4 lanes each for dtypes of at
 //! most 32 bits (`bool` as a mask of all ones or zeros), 2 lanes each for 64-bit ones.
 
 use cranelift_codegen::ir::{self as clif, Type, types};
+use half::{bf16, f16};
 
 use crate::ir::types::DType;
 
@@ -45,7 +46,7 @@ pub(super) fn pack_lanes(dtype: DType) -> usize {
 
 /// Whether integers of this dtype are compared, widened and shifted as unsigned.
 pub(super) fn is_unsigned(dtype: DType) -> bool {
-    matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::Bool)
+    matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::Bool | DType::F16 | DType::BF16)
 }
 
 /// A constant of some dtype, given as `f64`, as the integer that its register holds (bits for floats).
@@ -61,6 +62,8 @@ pub(super) fn constant_bits(dtype: DType, value: f64) -> u64 {
         DType::U16 => u64::from(value as u16),
         DType::U8 => u64::from(value as u8),
         DType::Bool => u64::from(value != 0.0),
-        DType::F16 | DType::BF16 | DType::Index { .. } => 0,
+        DType::F16 => u64::from(f16::from_f32(value as f32).to_bits()),
+        DType::BF16 => u64::from(bf16::from_f32(value as f32).to_bits()),
+        DType::Index { .. } => 0,
     }
 }

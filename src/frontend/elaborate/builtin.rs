@@ -1,7 +1,9 @@
 //! Functions that exist at compile time only: they ask about values or make lists, and never cost anything at run time.
 
-use super::scope::instance_path;
-use super::value::{Given, Value};
+use std::rc::Rc;
+
+use super::scope::{Scope, instance_path};
+use super::value::{Given, Instance, Value};
 use super::{Elaborator, Outcome, limits};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::dim::Dim;
@@ -45,6 +47,7 @@ builtins! {
     Zip "zip" "a b" "pairs of the items of two lists of the same length";
     Reversed "reversed" "list" "the items in reverse order";
     Parameters "parameters" "of" "the parameters of a layer that has been applied, as a list of tensors";
+    Fresh "fresh" "layer" "a layer like this one, with parameters of its own";
     Grad "grad" "y x" "the gradient of the scalar y with respect to a tensor, a list of them, or a layer's parameters";
     IsTensor "is_tensor" "x" "whether x is a tensor";
     IsNumber "is_number" "x" "whether x is a compile-time int or float";
@@ -90,7 +93,13 @@ const fn split_words<const N: usize>(text: &'static str) -> [&'static str; N] {
 }
 
 impl Elaborator<'_> {
-    pub(super) fn call_builtin(&mut self, builtin: Builtin, given: &[Given], span: Span) -> Outcome<Value> {
+    pub(super) fn call_builtin(
+        &mut self,
+        builtin: Builtin,
+        given: &[Given],
+        scope: &Rc<Scope>,
+        span: Span,
+    ) -> Outcome<Value> {
         let values = self.builtin_arguments(builtin, given, span)?;
         let first = values.first().cloned().unwrap_or(Value::Poison);
         match builtin {
@@ -123,6 +132,7 @@ impl Elaborator<'_> {
                 Ok(Value::list(items.iter().rev().cloned().collect()))
             }
             Builtin::Parameters => self.parameters_of(&first, span).map(Value::list),
+            Builtin::Fresh => self.fresh(&first, scope, span),
             Builtin::Grad => self.gradient(&values, given, span),
             Builtin::IsTensor => Ok(Value::Bool(matches!(first, Value::Tensor(_)))),
             Builtin::IsNumber => Ok(Value::Bool(matches!(first, Value::Int(_) | Value::Float(_)))),
@@ -244,6 +254,27 @@ impl Elaborator<'_> {
         let prefix = format!("{}.", instance_path(instance));
         let own = self.members.iter().filter(|m| m.is_parameter && m.path.starts_with(&prefix));
         Ok(own.map(|m| Value::Tensor(m.current)).collect())
+    }
+
+    /// A layer with the same code and arguments that is named where it is made.
+    fn fresh(&mut self, value: &Value, scope: &Rc<Scope>, span: Span) -> Outcome<Value> {
+        let Value::Instance(instance) = value else {
+            return Err(self.wants(
+                Builtin::Fresh,
+                "a layer without its first argument, such as `dense(8)`",
+                value,
+                span,
+            ));
+        };
+        Ok(Value::Instance(Rc::new(Instance {
+            code: instance.code.clone(),
+            env: instance.env.clone(),
+            given: instance.given.clone(),
+            scope: scope.clone(),
+            label: Default::default(),
+            path: Default::default(),
+            applications: Default::default(),
+        })))
     }
 
     fn gradient(&mut self, values: &[Value], given: &[Given], span: Span) -> Outcome<Value> {

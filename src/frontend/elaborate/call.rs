@@ -44,7 +44,7 @@ impl Elaborator<'_> {
                 }
                 self.call_primitive(body, number, &given, span)
             }
-            Value::Builtin(builtin) => self.call_builtin(builtin, &given, span),
+            Value::Builtin(builtin) => self.call_builtin(builtin, &given, &body.scope, span),
             Value::DType(dtype) => self.convert(dtype, &given, span),
             Value::Partial(waiting) => {
                 // Arguments given now go before those given when the function was made to wait.
@@ -195,11 +195,13 @@ impl Elaborator<'_> {
     /// Runs a body whose arguments are bound.
     fn run(&mut self, inner: &mut Body, code: &Code, slots: Vec<Option<Given>>, span: Span) -> Outcome<Value> {
         self.enter(span, code.name())?;
+        let float = self.float;
         let result = self.bind_slots(inner, code, slots).and_then(|()| self.block(inner, code.body()));
         let result = match result {
             Ok(flow) => self.body_value(flow, code),
             Err(failure) => Err(failure),
         };
+        self.float = float;
         self.calls.pop();
         result
     }
@@ -308,15 +310,20 @@ impl Elaborator<'_> {
         }
     }
 
-    /// Binds dims, checks types, evaluates defaults.
+    /// Binds dims and `float`, checks types, evaluates defaults.
     fn bind_slots(&mut self, inner: &mut Body, code: &Code, slots: Vec<Option<Given>>) -> Outcome<()> {
         let parameters = code.parameters();
+        let mut float = None;
         for (parameter, slot) in parameters.iter().zip(&slots) {
             if let (Some(ty), Some(Given { value: Value::Tensor(id), .. })) = (&parameter.ty, slot) {
                 let actual = self.builder.type_of(*id).clone();
                 self.bind_dims(inner, ty, &actual);
+                if float.is_none() && Self::is_of_any_float(ty) && actual.dtype.is_float() {
+                    float = Some(actual.dtype);
+                }
             }
         }
+        self.float = float.unwrap_or(self.float);
         for (parameter, slot) in parameters.iter().zip(slots) {
             let (value, span) = match (slot, &parameter.default) {
                 (Some(given), _) => (given.value, given.span),

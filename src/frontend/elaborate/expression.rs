@@ -115,6 +115,9 @@ impl Elaborator<'_> {
         if let Some(number) = project.primitive(name) {
             return Ok(Value::Primitive(number));
         }
+        if name == super::ANY_FLOAT {
+            return Ok(Value::DType(self.float));
+        }
         if let Some(dtype) = crate::ir::types::DType::from_name(name) {
             return Ok(Value::DType(dtype));
         }

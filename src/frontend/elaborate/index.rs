@@ -121,26 +121,34 @@ impl Elaborator<'_> {
         self.operation_with("slice", arguments, (Value::Tensor(id), value_span), span)
     }
 
-    /// Ints and integer tensors, from the last axis to the first, so that earlier axes keep their numbers.
+    /// Ints, from the last axis to the first, so that earlier axes keep their numbers; then integer tensors.
     fn pick_axes(&mut self, value: Value, value_span: Span, axes: Vec<Axis>, span: Span) -> Outcome<Value> {
-        let mut gathers = axes.iter().filter_map(|a| match a {
-            Axis::Gather(_, at) => Some(*at),
-            _ => None,
-        });
-        if let (Some(_), Some(second)) = (gathers.next(), gathers.next()) {
-            return Err(self.not_supported(second, "indexing by more than one integer tensor"));
-        }
         let mut value = value;
-        for (at, axis) in axes.into_iter().enumerate().rev() {
-            let (index, index_span) = match axis {
-                Axis::Int(dim, at) => (Value::Int(dim), at),
-                Axis::Gather(tensor, at) => (tensor, at),
-                Axis::Slice(_) => continue,
-            };
-            let place = Self::length_value(at);
-            value = self.operation("gather", &[(value, value_span), (index, index_span), (place, span)], span)?;
+        for (at, axis) in axes.iter().enumerate().rev() {
+            if let Axis::Int(dim, index_span) = axis {
+                let (index, place) = (Value::Int(dim.clone()), Self::length_value(at));
+                value = self.operation("gather", &[(value, value_span), (index, *index_span), (place, span)], span)?;
+            }
         }
-        Ok(value)
+        let left = axes.into_iter().filter(|axis| !matches!(axis, Axis::Int(..))).enumerate();
+        let gathers: Vec<(usize, Value, Span)> = left
+            .filter_map(|(at, axis)| match axis {
+                Axis::Gather(tensor, span) => Some((at, tensor, span)),
+                _ => None,
+            })
+            .collect();
+        match gathers.as_slice() {
+            [] => Ok(value),
+            [(at, tensor, index_span)] => {
+                let place = Self::length_value(*at);
+                self.operation("gather", &[(value, value_span), (tensor.clone(), *index_span), (place, span)], span)
+            }
+            [(_, _, first), ..] => {
+                let places = Value::list(gathers.iter().map(|(at, ..)| Self::length_value(*at)).collect());
+                let tensors = Value::list(gathers.iter().map(|(_, tensor, _)| tensor.clone()).collect());
+                self.operation("index_at", &[(value, value_span), (places, span), (tensors, *first)], span)
+            }
+        }
     }
 
     /// Evaluates one subscript; `None` if it is poisoned.

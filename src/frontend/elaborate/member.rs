@@ -8,7 +8,7 @@ use crate::diag::{Diagnostic, Span, nearest};
 use crate::frontend::ast::{Expression, Name, TypeExpression};
 use crate::ir::dim::Dim;
 use crate::ir::graph::{Role, ValueId};
-use crate::ir::types::TensorType;
+use crate::ir::types::{DType, TensorType};
 
 /// A parameter or state of the model, or a state of an optimizer.
 #[derive(Clone)]
@@ -160,15 +160,22 @@ impl Elaborator<'_> {
         path: &str,
     ) -> Outcome<ValueId> {
         let scope = std::mem::replace(&mut body.scope, Scope::of_initial(path));
+        let rounds = std::mem::take(&mut self.rounds);
+        // Halves are computed in f32 and rounded at the end, so that a draw has more than their bits.
+        let inner = if ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let float = std::mem::replace(&mut self.float, inner);
         let result = self.expression(body, init).and_then(|value| match value.is_callable() {
             true => self.initialize(body, value, Value::shape(&ty.shape), init.span),
             false => Ok(value),
         });
         body.scope = scope;
-        let value = match result? {
-            list @ Value::List(_) => self.operation("tensor", &[(list, init.span)], init.span)?,
-            other => other,
-        };
+        self.rounds = rounds;
+        let result = result.and_then(|value| match value {
+            list @ Value::List(_) => self.operation("tensor", &[(list, init.span)], init.span),
+            other => Ok(other),
+        });
+        self.float = float;
+        let value = result?;
         self.fit(value, ty, init.span, path, true)
     }
 
@@ -208,6 +215,9 @@ impl Elaborator<'_> {
 
     /// `name <- value`.
     pub(super) fn update(&mut self, body: &mut Body, name: &Name, value: &Expression) -> Outcome<()> {
+        if body.context == Context::Optimizer && body.in_scan {
+            return Err(self.not_supported(name.span, "`<-` in a `scan` of an optimizer"));
+        }
         if body.context == Context::Optimizer && &*name.text == "param" {
             return self.update_parameter(body, name, value);
         }

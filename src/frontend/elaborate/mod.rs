@@ -32,6 +32,7 @@ mod operator;
 mod optimizer;
 mod primitive;
 mod recipe;
+mod scan;
 mod scope;
 mod statement;
 mod types;
@@ -39,6 +40,7 @@ mod value;
 
 pub(super) use builtin::{BUILTINS, is_builtin};
 pub(super) use member::Member;
+pub(super) use types::ANY_FLOAT;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(super) struct Elaborator<'a> {
     project: &'a Project,
     settings: &'a Settings,
     training: bool,
+    /// What `float` means here.
+    float: DType,
     builder: GraphBuilder,
     arguments: Vec<Argument>,
     argument_values: Vec<ValueId>,
@@ -109,7 +113,8 @@ pub(super) struct Elaborator<'a> {
     ambient: Option<Ambient>,
     optimizing: Option<optimizer::Optimizing>,
     sites: HashSet<String>,
-    random: Option<RandomSource>,
+    /// The numbers of the rounds of the scans being run, see [`RandomSource::round`]; the innermost last.
+    rounds: Vec<ValueId>,
     budget: Budget,
     diagnostics: Vec<Diagnostic>,
     reported: HashSet<(Option<Span>, String)>,
@@ -176,6 +181,7 @@ impl<'a> Elaborator<'a> {
             project,
             settings,
             training,
+            float: DType::F32,
             builder: GraphBuilder::new(),
             arguments: Vec::new(),
             argument_values: Vec::new(),
@@ -193,7 +199,7 @@ impl<'a> Elaborator<'a> {
             ambient: None,
             optimizing: None,
             sites: HashSet::new(),
-            random: None,
+            rounds: Vec::new(),
             budget: Budget::new(),
             diagnostics: Vec::new(),
             reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
@@ -295,15 +301,13 @@ impl<'a> Elaborator<'a> {
         self.single_argument("epoch", Role::Epoch, TensorType::scalar(DType::I32))
     }
 
-    /// Seed and step for random draws.
+    /// Seed, step and round for random draws.
     fn random_source(&mut self) -> RandomSource {
-        if let Some(source) = self.random {
-            return source;
-        }
         let seed = self.single_argument("seed", Role::Seed, TensorType::new(DType::U32, [2i64]));
-        let source = RandomSource { seed, step: self.step_argument() };
-        self.random = Some(source);
-        source
+        let step = self.step_argument();
+        let round = self.rounds.last().copied();
+        let round = round.unwrap_or_else(|| self.builder.constant(0.0, DType::I32, &[]));
+        RandomSource { seed, step, round }
     }
 
     /// Counts a round of a compile-time loop.

@@ -17,6 +17,7 @@ use crate::ir::types::{DType, TensorType};
 pub(super) struct Optimizing {
     pub optimizer: Arc<str>,
     pub path: String,
+    /// The type in which it is updated.
     pub ty: TensorType,
     /// What `param <- ...` said.
     pub updated: Option<ValueId>,
@@ -68,8 +69,12 @@ impl Elaborator<'_> {
 
     /// Runs the optimizer's body for one parameter.
     fn train(&mut self, body: &mut Body, objective: &Objective<'_>, at: usize, gradient: ValueId) -> Outcome<()> {
-        let Member { path, ty, argument, .. } = self.members[at].clone();
+        let Member { path, ty: stored, argument, .. } = self.members[at].clone();
+        // A parameter stored in half is updated in f32, and the optimizer's states are f32.
+        let ty = if stored.dtype.is_half() { stored.with_dtype(DType::F32) } else { stored.clone() };
+        let (value, gradient) = (self.builder.cast(argument, ty.dtype), self.builder.cast(gradient, ty.dtype));
         let ambient = self.ambient(ty.dtype);
+        let float = std::mem::replace(&mut self.float, ty.dtype);
         self.ambient = Some(ambient.clone());
         let result = self.optimizer_value(body, objective.with);
         let result = result.and_then(|(closure, given)| {
@@ -79,7 +84,7 @@ impl Elaborator<'_> {
             let scope = Scope::of_initial(&format!("{name}/{path}"));
             let mut inner = Body::new(closure.env.inside(), scope, Context::Optimizer);
             for (word, value) in [
-                ("param", Value::Tensor(argument)),
+                ("param", Value::Tensor(value)),
                 ("gradient", Value::Tensor(gradient)),
                 ("step", ambient.step),
                 ("epoch", ambient.epoch),
@@ -96,11 +101,12 @@ impl Elaborator<'_> {
             result.map(|_| definition)
         });
         self.ambient = None;
+        self.float = float;
         let updated = self.optimizing.take().and_then(|o| o.updated);
         let definition = result?;
         match updated {
             Some(id) => {
-                self.members[at].current = id;
+                self.members[at].current = self.builder.cast(id, stored.dtype);
                 Ok(())
             }
             None if self.failed => Err(super::Failure::Reported),

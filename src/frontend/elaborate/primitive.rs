@@ -82,7 +82,7 @@ impl Elaborator<'_> {
             };
         }
         let (site, random) = draw.map_or((String::new(), None), |(site, source)| (site, Some(source)));
-        let arguments = PrimitiveArguments { values, site, random, training: self.training };
+        let arguments = PrimitiveArguments { values, site, random, training: self.training, float: self.float };
         match (primitive.build)(&mut self.builder, &arguments) {
             Ok(outputs) => self.outputs(&outputs, span),
             Err(mut error) => {

@@ -32,11 +32,13 @@ pub(super) struct Body {
     pub states: HashMap<Arc<str>, String>,
     /// The parameters and states declared in this body.
     pub declared: HashSet<Arc<str>>,
+    /// Whether the body of a `scan` in it is being run.
+    pub in_scan: bool,
 }
 
 impl Body {
     pub fn new(env: Env, scope: Rc<Scope>, context: Context) -> Body {
-        Body { env, scope, context, states: HashMap::new(), declared: HashSet::new() }
+        Body { env, scope, context, states: HashMap::new(), declared: HashSet::new(), in_scan: false }
     }
 }
 
@@ -76,6 +78,10 @@ impl Elaborator<'_> {
     }
 
     fn statement(&mut self, body: &mut Body, statement: &Statement) -> Outcome<Flow> {
+        if let (true, Some((word, name))) = (body.in_scan, of_model(statement)) {
+            let message = format!("`{word}` cannot stand in a `scan`, whose body runs many times");
+            return Err(self.error(name.span, message));
+        }
         match &statement.kind {
             StatementKind::Bind { names, value } => {
                 let value = self.expression(body, value)?;
@@ -96,6 +102,9 @@ impl Elaborator<'_> {
                 self.declare_result(body, name, value, crate::ir::graph::ResultRole::Metric)?;
             }
             StatementKind::Define(definition) => self.define(body, definition)?,
+            StatementKind::Return(value) if body.in_scan => {
+                return Err(self.error(value.span, "`return` cannot leave a body from inside a `scan`"));
+            }
             StatementKind::Return(value) => return Ok(Flow::Return(self.expression(body, value)?)),
             StatementKind::For { names, iterable, body: rounds } => {
                 return self.for_loop(body, names, iterable, rounds);
@@ -103,7 +112,7 @@ impl Elaborator<'_> {
             StatementKind::If { condition, then, otherwise } => {
                 return self.if_statement(body, condition, then, otherwise.as_ref());
             }
-            StatementKind::Scan(scan) => return Err(self.not_supported(scan.span, "`scan`")),
+            StatementKind::Scan(scan) => self.scan(body, scan)?,
             StatementKind::Expression(expression) => return self.expression_statement(body, expression),
         }
         Ok(Flow::Next(None))
@@ -262,6 +271,18 @@ impl Elaborator<'_> {
         let candidates = local.iter().map(|n| &**n).chain(globals.iter().copied());
         let diagnostic = crate::frontend::resolve::unknown_name(name, span, nearest(name, candidates));
         self.fail(diagnostic)
+    }
+}
+
+/// The word and name of a declaration that a model makes once.
+fn of_model(statement: &Statement) -> Option<(&'static str, &Name)> {
+    match &statement.kind {
+        StatementKind::Input { name, .. } => Some(("input", name)),
+        StatementKind::Target { name, .. } => Some(("target", name)),
+        StatementKind::Output { name, .. } => Some(("output", name)),
+        StatementKind::Loss { name, .. } => Some(("loss", name)),
+        StatementKind::Metric { name, .. } => Some(("metric", name)),
+        _ => None,
     }
 }
 

@@ -14,6 +14,10 @@ use crate::ir::types::{DType, TensorType};
 /// The number of classes that the element type `index(K)` can have: it is stored as `i32`.
 const MOST_CLASSES: i64 = i32::MAX as i64;
 
+/// The dtype that a signature leaves to its arguments: that of the first one that shows it. Elsewhere it is what
+/// [`Elaborator::float`] says.
+pub(crate) const ANY_FLOAT: &str = "float";
+
 impl Elaborator<'_> {
     /// What a dim's name already means: a local name, or a constant of the file. Functions of the same name do not count.
     fn dim_meaning(&mut self, body: &mut Body, name: &str) -> bool {
@@ -93,7 +97,11 @@ impl Elaborator<'_> {
         match dtype {
             DTypeExpression::Named(name) => match DType::from_name(&name.text) {
                 Some(dtype) => Ok(dtype),
-                None => Err(self.fail(crate::frontend::resolve::unknown_dtype(name))),
+                None => match body.env.get(&name.text) {
+                    Some(Value::DType(dtype)) => Ok(*dtype),
+                    _ if &*name.text == ANY_FLOAT => Ok(self.float),
+                    _ => Err(self.fail(crate::frontend::resolve::unknown_dtype(name))),
+                },
             },
             DTypeExpression::Index { classes, span } => {
                 let count = self.dim(body, classes)?;
@@ -110,8 +118,20 @@ impl Elaborator<'_> {
         }
     }
 
-    /// Binds the names that `declared` shows at the dims of an argument; does not complain.
+    /// Whether a type is declared with `float` in place of a dtype.
+    pub(super) fn is_of_any_float(declared: &TypeExpression) -> bool {
+        matches!(&declared.dtype, DTypeExpression::Named(name) if &*name.text == ANY_FLOAT)
+    }
+
+    /// Binds the names that `declared` shows at the dims of an argument, and `float` at its dtype; does not complain.
     pub(super) fn bind_dims(&mut self, body: &mut Body, declared: &TypeExpression, actual: &TensorType) {
+        if let DTypeExpression::Named(name) = &declared.dtype
+            && &*name.text == ANY_FLOAT
+            && actual.dtype.is_float()
+            && body.env.get(ANY_FLOAT).is_none()
+        {
+            body.env.bind(&name.text, Value::DType(actual.dtype));
+        }
         let fixed = declared.dims.len();
         let Some(lead) = actual.rank().checked_sub(fixed) else { return };
         if let Some(name) = declared.lead.as_ref().and_then(|l| l.name.as_ref())
@@ -178,7 +198,8 @@ impl Elaborator<'_> {
         };
         let actual = self.builder.type_of(id).clone();
         if let Some(wrong) = self.type_mismatch(body, declared, &actual)? {
-            let expected = self.quote(declared.span).to_owned();
+            let dtype = self.concrete_dtype(body, &declared.dtype)?;
+            let expected = self.quote(declared.span).replacen(ANY_FLOAT, &dtype.to_string(), 1);
             let message = format!("`{callee}` cannot take {actual} as `{}`", parameter.text);
             let mut diagnostic = Diagnostic::error(span, message)
                 .primary(format!("this is {actual}"))

@@ -148,6 +148,25 @@ impl BlockBuilder<'_> {
         result
     }
 
+    /// A load at `address + index · stride`, the index below `extent`; the result has the buffer's dtype.
+    pub fn load_at(&mut self, buffer: BufferId, address: Affine, index: Value, (stride, extent): (i64, u64)) -> Value {
+        let result = self.value(self.state.buffers[buffer.0 as usize].dtype);
+        self.push(Instruction::LoadAt { result, buffer, address, index, stride, extent });
+        result
+    }
+
+    /// A store at `address + index · stride`, the index below `extent`.
+    pub fn store_at(
+        &mut self,
+        buffer: BufferId,
+        address: Affine,
+        index: Value,
+        (stride, extent): (i64, u64),
+        value: Value,
+    ) {
+        self.push(Instruction::StoreAt { buffer, address, index, stride, extent, value });
+    }
+
     /// A store.
     pub fn store(&mut self, buffer: BufferId, address: Affine, value: Value) {
         self.push(Instruction::Store { buffer, address, value });

@@ -3,6 +3,8 @@
 //! Compiled code must agree with it bit for bit (the bits of a NaN excepted), which is how backends are tested. Functions
 //! that `expand_math` writes out may still be there; they are computed in f64 and rounded.
 
+use std::collections::HashMap;
+
 use super::*;
 
 mod number;
@@ -60,15 +62,57 @@ pub fn program(program: &Program, arguments: &mut [Vec<u8>]) -> Result<(), Fault
             }
         });
     }
-    let result = program.calls.iter().try_for_each(|call| {
-        let called = &program.kernels[call.kernel as usize];
-        let buffers: Vec<Location> = call.buffers.iter().map(|b| locations[*b as usize]).collect();
-        kernel(called, &mut memory, &buffers, 0, called.parallel.as_ref().map_or(1, |p| p.extent))
-    });
+    let mut runner = Runner { program, memory, locations, variables: HashMap::new() };
+    let result = runner.steps(&program.steps);
+    let memory = runner.memory;
     for (argument, bytes) in arguments.iter_mut().zip(memory) {
         *argument = bytes;
     }
     result
+}
+
+/// A program being run.
+struct Runner<'p> {
+    program: &'p Program,
+    memory: Vec<Vec<u8>>,
+    locations: Vec<Location>,
+    /// The variables of the repeats around.
+    variables: HashMap<LoopVar, i64>,
+}
+
+impl Runner<'_> {
+    fn steps(&mut self, steps: &[Step]) -> Result<(), Fault> {
+        steps.iter().try_for_each(|step| match step {
+            Step::Call(call) => self.call(call),
+            Step::Index { target, index } => {
+                let (region, at) = self.location(target);
+                let value = self.affine(index) as i32;
+                self.memory[region][at..at + 4].copy_from_slice(&value.to_le_bytes());
+                Ok(())
+            }
+            Step::Repeat(repeat) => (0..repeat.count as i64).try_for_each(|round| {
+                let value = if repeat.reverse { repeat.count as i64 - 1 - round } else { round };
+                self.variables.insert(repeat.var, value);
+                self.steps(&repeat.steps)
+            }),
+        })
+    }
+
+    fn call(&mut self, call: &Call) -> Result<(), Fault> {
+        let called = &self.program.kernels[call.kernel as usize];
+        let buffers: Vec<Location> = call.buffers.iter().map(|s| self.location(s)).collect();
+        kernel(called, &mut self.memory, &buffers, 0, called.parallel.as_ref().map_or(1, |p| p.extent))
+    }
+
+    fn location(&self, section: &Section) -> Location {
+        let (region, at) = self.locations[section.buffer as usize];
+        let bytes = self.program.buffers[section.buffer as usize].dtype.bytes() as i64;
+        (region, (at as i64 + self.affine(&section.offset) * bytes) as usize)
+    }
+
+    fn affine(&self, affine: &Affine) -> i64 {
+        affine.terms.iter().map(|(var, factor)| self.variables[var] * factor).sum::<i64>() + affine.constant
+    }
 }
 
 struct Machine<'a> {
@@ -127,13 +171,22 @@ impl Machine<'_> {
 
     fn load(&mut self, buffer: BufferId, element: i64) -> Run<Number> {
         let dtype = self.kernel.buffers[buffer.0 as usize].dtype;
-        Number::from_bytes(dtype, self.bytes(buffer, element)?)
+        Ok(Number::from_bytes(dtype, self.bytes(buffer, element)?))
     }
 
     fn store(&mut self, buffer: BufferId, element: i64, number: Number) -> Run {
         let dtype = self.kernel.buffers[buffer.0 as usize].dtype;
         number.write(dtype, self.bytes(buffer, element)?);
         Ok(())
+    }
+
+    /// The distance that an index goes.
+    fn step(&self, index: Value, stride: i64, extent: u64) -> Run<i64> {
+        let index = self.get(index).integer();
+        match u64::try_from(index) {
+            Ok(inside) if inside < extent => Ok(index.wrapping_mul(stride)),
+            _ => Err(format!("the index {index} is not below {extent}")),
+        }
     }
 
     fn block(&mut self, block: &Block) -> Run {
@@ -143,7 +196,7 @@ impl Machine<'_> {
     fn instruction(&mut self, instruction: &Instruction) -> Run {
         match instruction {
             Instruction::Constant { result, value } => {
-                let number = Number::constant(self.dtype(*result), f64::from_bits(value.0))?;
+                let number = Number::constant(self.dtype(*result), f64::from_bits(value.0));
                 self.set(*result, number);
             }
             Instruction::Index { result, index } => {
@@ -156,24 +209,28 @@ impl Machine<'_> {
                 self.set(*result, number::apply(*function, dtype, &numbers));
             }
             Instruction::Convert { result, operand } => {
-                let number = self.get(*operand).convert(self.dtype(*result))?;
+                let number = self.get(*operand).convert(self.dtype(*result));
                 self.set(*result, number);
             }
             Instruction::Bitcast { result, operand } => {
                 let mut bytes = [0; 8];
                 self.get(*operand).write(self.dtype(*operand), &mut bytes);
                 let dtype = self.dtype(*result);
-                let number = Number::from_bytes(dtype, &bytes[..dtype.bytes()])?;
+                let number = Number::from_bytes(dtype, &bytes[..dtype.bytes()]);
                 self.set(*result, number);
             }
             Instruction::Load { result, buffer, address } => {
                 let number = self.load(*buffer, self.affine(address))?;
                 self.set(*result, number);
             }
-            Instruction::LoadAt { result, buffer, address, index, stride } => {
-                let step = self.get(*index).integer().wrapping_mul(*stride);
+            Instruction::LoadAt { result, buffer, address, index, stride, extent } => {
+                let step = self.step(*index, *stride, *extent)?;
                 let number = self.load(*buffer, self.affine(address).wrapping_add(step))?;
                 self.set(*result, number);
+            }
+            Instruction::StoreAt { buffer, address, index, stride, extent, value } => {
+                let step = self.step(*index, *stride, *extent)?;
+                self.store(*buffer, self.affine(address).wrapping_add(step), self.get(*value))?;
             }
             Instruction::Store { buffer, address, value } => {
                 self.store(*buffer, self.affine(address), self.get(*value))?;
@@ -214,7 +271,7 @@ impl Machine<'_> {
         let neutral = accumulators
             .iter()
             .map(|a| Number::constant(self.dtype(a.result), f64::from_bits(a.initial.0)))
-            .collect::<Run<Vec<Number>>>()?;
+            .collect::<Vec<Number>>();
         let mut lanes = vec![neutral; 16];
         for i in 0..extent {
             self.set_variable(var, i);
@@ -248,8 +305,8 @@ impl Machine<'_> {
             self.set_variable(c.row, row);
             for column in 0..c.columns {
                 self.set_variable(c.column, column);
-                let zero = Number::constant(self.dtype(c.accumulator), 0.0)?;
-                let sum = self.product((&c.left, row), (&c.right, column), c.depth, (0, 0), zero)?;
+                let axes = summed_axes(&c.left, &c.right, &c.rounds, c.depth);
+                let sum = self.product((&c.left, row), (&c.right, column), &axes, c.cut)?;
                 self.set(c.accumulator, sum);
                 self.block(&c.epilogue)?;
             }
@@ -260,11 +317,8 @@ impl Machine<'_> {
     fn tile(&mut self, t: &Tile) -> Run {
         for row in 0..t.rows {
             for column in 0..t.stored_columns {
-                let mut sum = Number::constant(self.dtype(t.accumulator), 0.0)?;
-                for batch in 0..t.batches as i64 {
-                    let shift = (batch * t.left_batch_stride, batch * t.right_batch_stride);
-                    sum = self.product((&t.left, row), (&t.right, column), t.depth, shift, sum)?;
-                }
+                let axes = summed_axes(&t.left, &t.right, &t.rounds, t.depth);
+                let sum = self.product((&t.left, row), (&t.right, column), &axes, t.cut)?;
                 self.set_variable(t.row, row);
                 self.set_variable(t.column, column);
                 self.set(t.accumulator, sum);
@@ -274,23 +328,53 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// `sum` plus the products of a row and a column, fused multiply-adds in the order of k.
+    /// The products of a row and a column, summed in blocks.
     fn product(
         &mut self,
         (left, row): (&Matrix, u64),
         (right, column): (&Matrix, u64),
-        depth: u64,
-        shift: (i64, i64),
+        axes: &[Round],
+        cut: Option<Cut>,
+    ) -> Run<Number> {
+        let at = (
+            self.affine(&left.address) + row as i64 * left.row_stride,
+            self.affine(&right.address) + column as i64 * right.column_stride,
+        );
+        let cut = cut.map(|c| (axes.len() - c.level, c.size));
+        let zero = Number::constant(self.kernel.buffers[left.buffer.0 as usize].dtype, 0.0);
+        self.steps((left.buffer, right.buffer), axes, cut, at, zero)
+    }
+
+    /// `sum` and all steps of the summed axes, or at the axis that is cut (so many axes from the last) the sum of each block from 0.
+    fn steps(
+        &mut self,
+        buffers: (BufferId, BufferId),
+        axes: &[Round],
+        cut: Option<(usize, u64)>,
+        at: (i64, i64),
         mut sum: Number,
     ) -> Run<Number> {
-        let row_start = self.affine(&left.address) + shift.0 + row as i64 * left.row_stride;
-        let column_start = self.affine(&right.address) + shift.1 + column as i64 * right.column_stride;
-        for k in 0..depth as i64 {
-            let a = self.load(left.buffer, row_start + k * left.column_stride)?;
-            let b = self.load(right.buffer, column_start + k * right.row_stride)?;
-            let dtype = self.kernel.buffers[left.buffer.0 as usize].dtype;
-            sum = number::apply(ScalarFunction::Fma, dtype, &[a, b, sum]);
+        let dtype = self.kernel.buffers[buffers.0.0 as usize].dtype;
+        let Some((axis, rest)) = axes.split_first() else {
+            let (a, b) = (self.load(buffers.0, at.0)?, self.load(buffers.1, at.1)?);
+            return Ok(number::apply(ScalarFunction::Fma, dtype, &[a, b, sum]));
+        };
+        let size = cut.filter(|c| c.0 == axes.len()).map(|c| c.1);
+        let mut total = None;
+        for i in 0..axis.count {
+            if size.is_some_and(|size| i % size == 0) {
+                total = Some(total.map_or(sum, |t| number::apply(ScalarFunction::Add, dtype, &[t, sum])));
+                sum = Number::constant(dtype, 0.0);
+            }
+            let at = (at.0 + i as i64 * axis.left_stride, at.1 + i as i64 * axis.right_stride);
+            sum = self.steps(buffers, rest, cut, at, sum)?;
         }
-        Ok(sum)
+        Ok(total.map_or(sum, |t| number::apply(ScalarFunction::Add, dtype, &[t, sum])))
     }
+}
+
+/// All axes that a contraction sums over, the depth last.
+fn summed_axes(left: &Matrix, right: &Matrix, rounds: &[Round], depth: u64) -> Vec<Round> {
+    let depth = Round { count: depth, left_stride: left.column_stride, right_stride: right.row_stride };
+    rounds.iter().cloned().chain([depth]).collect()
 }

@@ -1,18 +1,23 @@
-//! The loop IR: kernels of loop nests with vector bodies of abstract width, and the program that calls them.
+//! The loop IR: kernels of loop nests with vector bodies of abstract width, and the program that calls them ([`steps`]).
 //!
 //! A [`Kernel`] is a function from buffers to buffers. Its [`Block`]s are straight-line SSA; loops are
 //! instructions with blocks of their own. Values are scalars outside `Lanes`/`Fold`/epilogues and *lanes* inside:
 //! one element per iteration of the vector variable, at whatever width the backend has. Addresses are affine in
 //! the loop variables. Results never depend on the width: lanes are independent, `Fold` has 16 fixed lanes and
-//! a fixed tree, contractions accumulate in the order of k.
+//! a fixed tree, contractions add in the order of k, in blocks ([`sums`]).
 
 use super::scalar::ScalarFunction;
 use super::types::DType;
 
 pub mod build;
 pub mod interpret;
+pub mod steps;
+pub mod sums;
 pub mod text;
 pub mod verify;
+
+pub use steps::{Call, Repeat, Section, Step};
+pub use sums::Cut;
 
 /// A buffer parameter of a kernel, by position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +48,13 @@ pub enum BufferUse {
     Update,
 }
 
+impl BufferUse {
+    /// Whether the kernel stores to the buffer.
+    pub fn writes(self) -> bool {
+        self != BufferUse::Read
+    }
+}
+
 /// A buffer parameter: a row-major array of `elements` elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BufferParameter {
@@ -65,7 +77,7 @@ pub struct ParallelLoop {
 
 /// A function from buffers to buffers.
 ///
-/// Two calls of the same shape share one kernel: equality ignores nothing, so names are by content, not by place.
+/// Calls of the same content share one kernel. A name says what the kernel does, not where, and nothing depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     pub name: String,
@@ -77,6 +89,13 @@ pub struct Kernel {
     pub values: Vec<DType>,
     /// The number of loop variables.
     pub variables: u32,
+}
+
+impl Kernel {
+    /// The same kernel under another name.
+    pub fn named(&self, name: &str) -> Kernel {
+        Kernel { name: name.to_string(), ..self.clone() }
+    }
 }
 
 /// Straight-line instructions.
@@ -134,6 +153,7 @@ pub enum Instruction {
         operands: Vec<Value>,
     },
     /// The value as another dtype: float to int truncates toward zero and saturates (NaN to 0), int to narrower int wraps, to bool is `!= 0`.
+    /// `f16` and `bf16` are converted through `f32`; kernels move them (load, store, select) and never compute with them.
     Convert {
         result: Value,
         operand: Value,
@@ -149,16 +169,31 @@ pub enum Instruction {
         address: Affine,
     },
     /// Loads at `address + index · stride`, `index` an `i32` value (a gather).
+    ///
+    /// The index is in `0..extent`: the code before clamps it, for no backend looks at it. So what may be read is known, and
+    /// the verifier holds it against the buffer.
     LoadAt {
         result: Value,
         buffer: BufferId,
         address: Affine,
         index: Value,
         stride: i64,
+        extent: u64,
     },
     Store {
         buffer: BufferId,
         address: Affine,
+        value: Value,
+    },
+    /// Stores at `address + index · stride` (a scatter); the index is in `0..extent` as in [`Instruction::LoadAt`].
+    ///
+    /// Rounds of a vector loop and of the parallel loop store apart whatever the index: their variable is in `address`.
+    StoreAt {
+        buffer: BufferId,
+        address: Affine,
+        index: Value,
+        stride: i64,
+        extent: u64,
         value: Value,
     },
     /// `body` for `var` in `0..extent`, in order.
@@ -196,16 +231,28 @@ pub struct Matrix {
     pub column_stride: i64,
 }
 
+/// A summed axis around the depth of a product: in each of `count` rounds the operands start so much further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Round {
+    pub count: u64,
+    pub left_stride: i64,
+    pub right_stride: i64,
+}
+
 /// A whole product before tiling: for each (i, j) of `rows` × `columns`,
-/// `accumulator = Σ_k left[i, k] · right[k, j]`, fused multiply-adds in the order of k from 0; then `epilogue` with
-/// `row` = i and lanes along `column` = j.
+/// `accumulator = Σ_r Σ_k left_r[i, k] · right_r[k, j]`, fused multiply-adds in the order of the rounds r and in each in the order of k,
+/// in blocks (see [`sums`]); then `epilogue` with `row` = i and lanes along `column` = j.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contract {
     pub row: LoopVar,
     pub rows: u64,
     pub column: LoopVar,
     pub columns: u64,
+    /// The summed axes but the innermost, outermost first.
+    pub rounds: Vec<Round>,
     pub depth: u64,
+    /// Where the sum is cut into blocks, each summed from 0 and then added to the total.
+    pub cut: Option<Cut>,
     pub left: Matrix,
     pub right: Matrix,
     /// The lanes value with which the epilogue starts.
@@ -226,15 +273,33 @@ pub struct Tile {
     pub column: LoopVar,
     pub columns: u64,
     pub stored_columns: u64,
+    /// The batch-reduce rounds, outermost first.
+    pub rounds: Vec<Round>,
     pub depth: u64,
-    /// Number of batch-reduce rounds and the operands' strides from one to the next.
-    pub batches: u64,
-    pub left_batch_stride: i64,
-    pub right_batch_stride: i64,
+    /// Where the sum is cut into blocks, each summed from 0 and then added to the total.
+    pub cut: Option<Cut>,
     pub left: Matrix,
     pub right: Matrix,
     pub accumulator: Value,
     pub epilogue: Block,
+}
+
+impl Contract {
+    /// The number of products summed for one element.
+    pub fn steps(&self) -> u64 {
+        steps_of(&self.rounds, self.depth)
+    }
+}
+
+impl Tile {
+    /// The number of products summed for one element.
+    pub fn steps(&self) -> u64 {
+        steps_of(&self.rounds, self.depth)
+    }
+}
+
+fn steps_of(rounds: &[Round], depth: u64) -> u64 {
+    rounds.iter().fold(depth, |product, round| product.saturating_mul(round.count))
 }
 
 /// Where a buffer of a program lives.
@@ -257,21 +322,15 @@ pub struct Buffer {
     pub place: Place,
 }
 
-/// One call of a kernel with program buffers for its parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub kernel: u32,
-    /// Index into `Program::buffers` for each buffer parameter.
-    pub buffers: Vec<u32>,
-}
-
-/// One entry point as kernels called in order.
+/// One entry point as steps in order.
+///
+/// Invariant: a section of a buffer that a call writes meets no other section of that buffer in the same call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub name: String,
     pub buffers: Vec<Buffer>,
     pub kernels: Vec<Kernel>,
-    pub calls: Vec<Call>,
+    pub steps: Vec<Step>,
     /// The number of pointers a call passes.
     pub pointers: u32,
     /// Bytes of workspace; 0 until memory is planned. Offsets are multiples of 64.

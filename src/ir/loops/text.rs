@@ -14,6 +14,9 @@
 //! end
 //! ```
 //!
+//! A program lists its buffers, its kernels, and its steps: `call 0 (2, 3[4*i0])`, `index 5 = i0`, and
+//! `repeat i0 in 0..9 backwards { ... }`. The numbers in a call are buffers, each with the element at which its section starts.
+//!
 //! Values and variables are renumbered in the order in which they occur, so a text does not change when a pass leaves holes in the
 //! numbers. A buffer whose name is not plain, or not the only one of that name, is called `#` and its number.
 
@@ -58,11 +61,75 @@ fn write_program(program: &Program, out: &mut String) -> fmt::Result {
     for kernel in &program.kernels {
         Printer::new(kernel, out, 1).kernel()?;
     }
-    for call in &program.calls {
-        let buffers: Vec<String> = call.buffers.iter().map(u32::to_string).collect();
-        writeln!(out, "  call {} ({})", call.kernel, buffers.join(", "))?;
-    }
+    write_steps(&program.steps, 1, &mut Variables::default(), out)?;
     writeln!(out, "end")
+}
+
+/// Steps as lines, those of repeats one level deeper.
+fn write_steps(steps: &[Step], depth: usize, variables: &mut Variables, out: &mut String) -> fmt::Result {
+    for step in steps {
+        write!(out, "{:1$}", "", 2 * depth)?;
+        match step {
+            Step::Call(call) => {
+                let buffers: Vec<String> = call.buffers.iter().map(|s| variables.section(s)).collect();
+                writeln!(out, "call {} ({})", call.kernel, buffers.join(", "))?;
+            }
+            Step::Index { target, index } => {
+                writeln!(out, "index {} = {}", variables.section(target), variables.affine(index))?;
+            }
+            Step::Repeat(repeat) => {
+                let direction = if repeat.reverse { " backwards" } else { "" };
+                writeln!(out, "repeat {} in 0..{}{direction} {{", variables.name(repeat.var), repeat.count)?;
+                write_steps(&repeat.steps, depth + 1, variables, out)?;
+                writeln!(out, "{:1$}}}", "", 2 * depth)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Variables by the order in which they occur.
+#[derive(Default)]
+struct Variables(HashMap<LoopVar, usize>);
+
+impl Variables {
+    fn name(&mut self, var: LoopVar) -> String {
+        let next = self.0.len();
+        format!("i{}", self.0.entry(var).or_insert(next))
+    }
+
+    fn affine(&mut self, affine: &Affine) -> String {
+        let mut text = String::new();
+        let mut add = |factor: i64, rest: &str| {
+            let sign = match (text.is_empty(), factor < 0) {
+                (true, false) => "",
+                (true, true) => "-",
+                (false, false) => " + ",
+                (false, true) => " - ",
+            };
+            text.push_str(sign);
+            match (factor.unsigned_abs(), rest) {
+                (number, "") => text.push_str(&number.to_string()),
+                (1, rest) => text.push_str(rest),
+                (number, rest) => text.push_str(&format!("{number}*{rest}")),
+            }
+        };
+        for (var, factor) in &affine.terms {
+            add(*factor, &self.name(*var));
+        }
+        if affine.constant != 0 || affine.terms.is_empty() {
+            add(affine.constant, "");
+        }
+        text
+    }
+
+    /// `3`, or `3[4*i0 + 1]` if it does not start with the buffer.
+    fn section(&mut self, section: &Section) -> String {
+        match section.is_at_start() {
+            true => section.buffer.to_string(),
+            false => format!("{}[{}]", section.buffer, self.affine(&section.offset)),
+        }
+    }
 }
 
 /// A name as it is if it is plain, else in quotes.
@@ -94,7 +161,7 @@ struct Printer<'a> {
     depth: usize,
     buffers: Vec<String>,
     values: HashMap<Value, usize>,
-    variables: HashMap<LoopVar, usize>,
+    variables: Variables,
 }
 
 impl<'a> Printer<'a> {
@@ -105,7 +172,7 @@ impl<'a> Printer<'a> {
             false => format!("#{i}"),
         });
         let buffers = buffers.collect();
-        Printer { kernel, out, depth, buffers, values: HashMap::new(), variables: HashMap::new() }
+        Printer { kernel, out, depth, buffers, values: HashMap::new(), variables: Variables::default() }
     }
 
     fn line(&mut self, text: impl fmt::Display) -> fmt::Result {
@@ -129,8 +196,7 @@ impl<'a> Printer<'a> {
     }
 
     fn variable(&mut self, var: LoopVar) -> String {
-        let next = self.variables.len();
-        format!("i{}", self.variables.entry(var).or_insert(next))
+        self.variables.name(var)
     }
 
     fn value(&mut self, value: Value) -> String {
@@ -148,35 +214,14 @@ impl<'a> Printer<'a> {
         format!("{}: {}", self.value(value), self.kernel.values[value.0 as usize])
     }
 
-    fn affine(&mut self, affine: &Affine) -> String {
-        let mut text = String::new();
-        let mut add = |factor: i64, rest: &str| {
-            let sign = match (text.is_empty(), factor < 0) {
-                (true, false) => "",
-                (true, true) => "-",
-                (false, false) => " + ",
-                (false, true) => " - ",
-            };
-            text.push_str(sign);
-            match (factor.unsigned_abs(), rest) {
-                (number, "") => text.push_str(&number.to_string()),
-                (1, rest) => text.push_str(rest),
-                (number, rest) => text.push_str(&format!("{number}*{rest}")),
-            }
-        };
-        for (var, factor) in &affine.terms {
-            let next = self.variables.len();
-            let var = format!("i{}", self.variables.entry(*var).or_insert(next));
-            add(*factor, &var);
-        }
-        if affine.constant != 0 || affine.terms.is_empty() {
-            add(affine.constant, "");
-        }
-        text
+    fn element(&mut self, buffer: BufferId, address: &Affine) -> String {
+        format!("{}[{}]", self.buffers[buffer.0 as usize].clone(), self.variables.affine(address))
     }
 
-    fn element(&mut self, buffer: BufferId, address: &Affine) -> String {
-        format!("{}[{}]", self.buffers[buffer.0 as usize].clone(), self.affine(address))
+    /// `x[8*i0] at %3 by 4 below 7`.
+    fn indexed(&mut self, buffer: BufferId, address: &Affine, index: Value, (stride, extent): (i64, u64)) -> String {
+        let (element, index) = (self.element(buffer, address), self.value(index));
+        format!("{element} at {index} by {stride} below {extent}")
     }
 
     /// The instructions of a block, one level deeper.
@@ -214,6 +259,11 @@ impl<'a> Printer<'a> {
                 let (element, value) = (self.element(*buffer, address), self.value(*value));
                 return self.line(format_args!("store {element} = {value}"));
             }
+            Instruction::StoreAt { buffer, address, index, stride, extent, value } => {
+                let place = self.indexed(*buffer, address, *index, (*stride, *extent));
+                let value = self.value(*value);
+                return self.line(format_args!("scatter {place} = {value}"));
+            }
             _ => {}
         }
         let (result, text) = self.assignment(instruction);
@@ -225,7 +275,7 @@ impl<'a> Printer<'a> {
     fn assignment(&mut self, instruction: &Instruction) -> (Value, String) {
         match instruction {
             Instruction::Constant { result, value } => (*result, format!("const {:?}", f64::from_bits(value.0))),
-            Instruction::Index { result, index } => (*result, format!("index {}", self.affine(index))),
+            Instruction::Index { result, index } => (*result, format!("index {}", self.variables.affine(index))),
             Instruction::Map { result, function, operands } => {
                 (*result, format!("{} {}", function.name(), self.values(operands.iter().copied())))
             }
@@ -234,9 +284,8 @@ impl<'a> Printer<'a> {
             Instruction::Load { result, buffer, address } => {
                 (*result, format!("load {}", self.element(*buffer, address)))
             }
-            Instruction::LoadAt { result, buffer, address, index, stride } => {
-                let (element, index) = (self.element(*buffer, address), self.value(*index));
-                (*result, format!("gather {element} at {index} by {stride}"))
+            Instruction::LoadAt { result, buffer, address, index, stride, extent } => {
+                (*result, format!("gather {}", self.indexed(*buffer, address, *index, (*stride, *extent))))
             }
             other => unreachable!("{other:?} has a line of its own form"),
         }
@@ -292,7 +341,8 @@ impl<'a> Printer<'a> {
     fn contract(&mut self, c: &Contract) -> fmt::Result {
         let (row, column) = (self.variable(c.row), self.variable(c.column));
         let (left, right) = (self.matrix(&c.left), self.matrix(&c.right));
-        self.line(format_args!("contract {row} in 0..{}, {column} in 0..{}, depth {}", c.rows, c.columns, c.depth))?;
+        let depth = depth_text(c.depth, &c.rounds, c.cut);
+        self.line(format_args!("contract {row} in 0..{}, {column} in 0..{}, {depth}", c.rows, c.columns))?;
         self.operands(&left, &right, c.accumulator, &c.epilogue)
     }
 
@@ -300,8 +350,8 @@ impl<'a> Printer<'a> {
         let (row, column) = (self.variable(t.row), self.variable(t.column));
         let (left, right) = (self.matrix(&t.left), self.matrix(&t.right));
         let stored = format!("{column} in 0..{} of {}", t.stored_columns, t.columns);
-        let batches = format!("batches {} by ({}, {})", t.batches, t.left_batch_stride, t.right_batch_stride);
-        self.line(format_args!("tile {row} in 0..{}, {stored}, depth {}, {batches}", t.rows, t.depth))?;
+        let depth = depth_text(t.depth, &t.rounds, t.cut);
+        self.line(format_args!("tile {row} in 0..{}, {stored}, {depth}", t.rows))?;
         self.operands(&left, &right, t.accumulator, &t.epilogue)
     }
 
@@ -315,4 +365,13 @@ impl<'a> Printer<'a> {
         self.block(epilogue)?;
         self.line("}")
     }
+}
+
+/// `depth 96 cut 1 every 5, rounds 3 by (832, 3072), 11 by (1, 4)`, without what there is not.
+fn depth_text(depth: u64, rounds: &[Round], cut: Option<Cut>) -> String {
+    let each: Vec<String> =
+        rounds.iter().map(|r| format!("{} by ({}, {})", r.count, r.left_stride, r.right_stride)).collect();
+    let rounds = if each.is_empty() { String::new() } else { format!(", rounds {}", each.join(", ")) };
+    let cut = cut.map_or(String::new(), |c| format!(" cut {} every {}", c.level, c.size));
+    format!("depth {depth}{cut}{rounds}")
 }

@@ -2,6 +2,8 @@
 //!
 //! Runs after every pass on loops; a failure is a bug of the pass before, never of the user's file.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 
 /// An invariant that does not hold.
@@ -31,10 +33,7 @@ fn program_frame(program: &Program) -> Check {
     for (number, buffer) in program.buffers.iter().enumerate() {
         program_buffer(program, buffer).map_err(|m| format!("buffer {number} `{}` {m}", buffer.name))?;
     }
-    for (number, call) in program.calls.iter().enumerate() {
-        program_call(program, call).map_err(|m| format!("call {number} {m}"))?;
-    }
-    Ok(())
+    Frame { program, extents: BTreeMap::new(), bound: BTreeSet::new(), calls: 0 }.steps(&program.steps)
 }
 
 fn program_buffer(program: &Program, buffer: &Buffer) -> Check {
@@ -56,18 +55,84 @@ fn program_buffer(program: &Program, buffer: &Buffer) -> Check {
     }
 }
 
-fn program_call(program: &Program, call: &Call) -> Check {
-    let kernel = program.kernels.get(call.kernel as usize).ok_or("names no kernel")?;
-    require(kernel.buffers.len() == call.buffers.len(), || format!("passes {} buffers", call.buffers.len()))?;
-    for (parameter, buffer) in kernel.buffers.iter().zip(&call.buffers) {
-        let buffer = program.buffers.get(*buffer as usize).ok_or("passes a buffer that does not exist")?;
-        let name = &parameter.name;
-        require(parameter.dtype == buffer.dtype, || format!("passes {} for `{name}`", buffer.dtype))?;
-        require(parameter.elements <= buffer.elements, || format!("passes too small a buffer for `{name}`"))?;
-        let constant = matches!(buffer.place, Place::Constant { .. });
-        require(parameter.usage == BufferUse::Read || !constant, || format!("writes the constant `{name}`"))?;
+/// The repeats around a step.
+struct Frame<'p> {
+    program: &'p Program,
+    extents: BTreeMap<LoopVar, u64>,
+    bound: BTreeSet<LoopVar>,
+    calls: usize,
+}
+
+impl Frame<'_> {
+    fn steps(&mut self, steps: &[Step]) -> Check {
+        for step in steps {
+            match step {
+                Step::Call(call) => {
+                    self.call(call).map_err(|m| format!("call {} {m}", self.calls))?;
+                    self.calls += 1;
+                }
+                Step::Index { target, index } => {
+                    let buffer = self.section(target, 1, "an index")?;
+                    require(buffer.dtype == DType::I32, || format!("an index is stored as {}", buffer.dtype))?;
+                    let constant = matches!(buffer.place, Place::Constant { .. });
+                    require(!constant, || "an index is stored in a constant".to_string())?;
+                    self.range(index)?;
+                }
+                Step::Repeat(repeat) => {
+                    let var = repeat.var;
+                    require(self.bound.insert(var), || format!("variable {} belongs to two repeats", var.0))?;
+                    self.extents.insert(var, repeat.count);
+                    self.steps(&repeat.steps)?;
+                    self.extents.remove(&var);
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn call(&self, call: &Call) -> Check {
+        let kernel = self.program.kernels.get(call.kernel as usize).ok_or("names no kernel")?;
+        require(kernel.buffers.len() == call.buffers.len(), || format!("passes {} buffers", call.buffers.len()))?;
+        for (parameter, section) in kernel.buffers.iter().zip(&call.buffers) {
+            let buffer = self.section(section, parameter.elements, &parameter.name)?;
+            let name = &parameter.name;
+            require(parameter.dtype == buffer.dtype, || format!("passes {} for `{name}`", buffer.dtype))?;
+            let constant = matches!(buffer.place, Place::Constant { .. });
+            require(!parameter.usage.writes() || !constant, || format!("writes the constant `{name}`"))?;
+        }
+        self.sections_apart(kernel, call)
+    }
+
+    fn range(&self, affine: &Affine) -> Result<(i128, i128), String> {
+        affine_range(affine, |v| self.extents.get(&v).copied())
+            .ok_or_else(|| format!("an offset uses a variable out of scope: {affine:?}"))
+    }
+
+    /// The buffer of a section, of which `elements` elements lie inside it. In a repeat that never runs no address is formed.
+    fn section(&self, section: &Section, elements: u64, name: &str) -> Result<&Buffer, String> {
+        let buffer = self.program.buffers.get(section.buffer as usize).ok_or("passes a buffer that does not exist")?;
+        let (low, high) = self.range(&section.offset)?;
+        let dead = self.extents.values().any(|e| *e == 0);
+        let inside = dead || (low >= 0 && high + i128::from(elements) <= i128::from(buffer.elements));
+        require(inside, || format!("passes too small a buffer for `{name}`"))?;
+        Ok(buffer)
+    }
+
+    /// What is written meets nothing else that is passed.
+    fn sections_apart(&self, kernel: &Kernel, call: &Call) -> Check {
+        for (i, one) in call.buffers.iter().enumerate() {
+            for (j, other) in call.buffers.iter().enumerate().skip(i + 1) {
+                let (a, b) = (&kernel.buffers[i], &kernel.buffers[j]);
+                if one.buffer != other.buffer || !(a.usage.writes() || b.usage.writes()) {
+                    continue;
+                }
+                let (low, high) = self.range(&other.offset.clone().sum(&one.offset.times(-1)))?;
+                let apart = low >= i128::from(a.elements) || -high >= i128::from(b.elements);
+                require(apart, || format!("passes one memory for `{}` and `{}`", a.name, b.name))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn require(holds: bool, message: impl FnOnce() -> String) -> Check {
@@ -194,8 +259,23 @@ impl<'a> Verifier<'a> {
     }
 
     fn address(&self, buffer: BufferId, address: &Affine) -> Check {
+        self.reach(buffer, address, (0, 1))
+    }
+
+    /// An address that goes on from `address` by an index below an extent.
+    fn indexed(&self, buffer: BufferId, address: &Affine, index: Value, (stride, extent): (i64, u64)) -> Check {
+        self.read(index)?;
+        self.expect(index, DType::I32)?;
+        require(extent > 0 || self.dead, || format!("value {} is below 0 places", index.0))?;
+        self.reach(buffer, address, (stride, extent))
+    }
+
+    fn reach(&self, buffer: BufferId, address: &Affine, (stride, extent): (i64, u64)) -> Check {
         let parameter = self.buffer(buffer)?;
-        let (low, high) = self.range(address)?;
+        let (mut low, mut high) = self.range(address)?;
+        let reach = i128::from(extent.saturating_sub(1)) * i128::from(stride);
+        low += reach.min(0);
+        high += reach.max(0);
         let inside = self.dead || (low >= 0 && high < i128::from(parameter.elements));
         require(inside, || {
             format!("`{}` has {} elements and is addressed at {low}..={high}", parameter.name, parameter.elements)
@@ -231,14 +311,19 @@ impl<'a> Verifier<'a> {
                 self.define(*result)?;
                 self.expect(*result, self.buffer(*buffer)?.dtype)
             }
-            Instruction::LoadAt { result, buffer, address, index, .. } => {
-                self.address(*buffer, address)?;
-                self.read(*index)?;
-                self.expect(*index, DType::I32)?;
+            Instruction::LoadAt { result, buffer, address, index, stride, extent } => {
+                self.indexed(*buffer, address, *index, (*stride, *extent))?;
                 self.define(*result)?;
                 self.expect(*result, self.buffer(*buffer)?.dtype)
             }
-            Instruction::Store { buffer, address, value } => self.store(*buffer, address, *value),
+            Instruction::Store { buffer, address, value } => {
+                self.address(*buffer, address)?;
+                self.store(*buffer, address, *value)
+            }
+            Instruction::StoreAt { buffer, address, index, stride, extent, value } => {
+                self.indexed(*buffer, address, *index, (*stride, *extent))?;
+                self.store(*buffer, address, *value)
+            }
             Instruction::For { var, extent, carried, body } => self.for_loop(*var, *extent, carried, body),
             Instruction::Lanes { var, extent, body } => self.lanes_scope(&[(*var, *extent)], |v| v.block(body)),
             Instruction::Fold { var, extent, body, accumulators, merge } => {
@@ -257,12 +342,14 @@ impl<'a> Verifier<'a> {
     fn map(&mut self, result: Value, function: ScalarFunction, operands: &[Value]) -> Check {
         let dtypes: Vec<DType> = operands.iter().map(|o| self.read(*o)).collect::<Result<_, _>>()?;
         require(function.accepts(&dtypes), || format!("`{}` does not take {dtypes:?}", function.name()))?;
+        let half = dtypes.iter().find(|d| d.is_half()).filter(|_| function != ScalarFunction::Select);
+        require(half.is_none(), || format!("`{}` computes in {dtypes:?}, which kernels only move", function.name()))?;
         self.define(result)?;
         self.expect(result, function.result_dtype(&dtypes))
     }
 
+    /// What holds of a store beside its place.
     fn store(&mut self, buffer: BufferId, address: &Affine, value: Value) -> Check {
-        self.address(buffer, address)?;
         self.read(value)?;
         let parameter = self.buffer(buffer)?;
         self.expect(value, parameter.dtype)?;
@@ -316,10 +403,11 @@ impl<'a> Verifier<'a> {
     }
 
     fn contract(&mut self, c: &Contract) -> Check {
-        self.dead_or([c.rows, c.columns, c.depth].contains(&0), |v| {
-            v.matrix(&c.left, c.rows, c.depth, 1, 0)?;
-            v.matrix(&c.right, c.depth, c.columns, 1, 0)
+        self.dead_or([c.rows, c.columns, c.steps()].contains(&0), |v| {
+            v.matrix(&c.left, c.rows, c.depth, &c.rounds, |r| r.left_stride)?;
+            v.matrix(&c.right, c.depth, c.columns, &c.rounds, |r| r.right_stride)
         })?;
+        check_cut(c.cut, &c.rounds)?;
         self.operands(&c.left, &c.right, c.accumulator)?;
         self.lanes_scope(&[(c.row, c.rows), (c.column, c.columns)], |v| {
             v.define(c.accumulator)?;
@@ -330,10 +418,11 @@ impl<'a> Verifier<'a> {
     fn tile(&mut self, t: &Tile) -> Check {
         require(t.stored_columns <= t.columns, || "a tile stores more columns than it has".to_string())?;
         require(t.right.column_stride == 1, || "the right operand of a tile has columns apart".to_string())?;
-        self.dead_or([t.rows, t.columns, t.depth, t.batches].contains(&0), |v| {
-            v.matrix(&t.left, t.rows, t.depth, t.batches, t.left_batch_stride)?;
-            v.matrix(&t.right, t.depth, t.columns, t.batches, t.right_batch_stride)
+        self.dead_or([t.rows, t.columns, t.steps()].contains(&0), |v| {
+            v.matrix(&t.left, t.rows, t.depth, &t.rounds, |r| r.left_stride)?;
+            v.matrix(&t.right, t.depth, t.columns, &t.rounds, |r| r.right_stride)
         })?;
+        check_cut(t.cut, &t.rounds)?;
         self.operands(&t.left, &t.right, t.accumulator)?;
         self.lanes_scope(&[(t.row, t.rows), (t.column, t.stored_columns)], |v| {
             v.define(t.accumulator)?;
@@ -359,10 +448,11 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    fn matrix(&self, matrix: &Matrix, rows: u64, columns: u64, batches: u64, batch_stride: i64) -> Check {
+    fn matrix(&self, matrix: &Matrix, rows: u64, columns: u64, rounds: &[Round], stride: fn(&Round) -> i64) -> Check {
         let parameter = self.buffer(matrix.buffer)?;
         let (mut low, mut high) = self.range(&matrix.address)?;
-        for (extent, stride) in [(rows, matrix.row_stride), (columns, matrix.column_stride), (batches, batch_stride)] {
+        let own = [(rows, matrix.row_stride), (columns, matrix.column_stride)];
+        for (extent, stride) in own.into_iter().chain(rounds.iter().map(|r| (r.count, stride(r)))) {
             let reach = i128::from(extent.saturating_sub(1)) * i128::from(stride);
             low += reach.min(0);
             high += reach.max(0);
@@ -372,6 +462,11 @@ impl<'a> Verifier<'a> {
             format!("`{}` has {} elements and is read at {low}..={high}", parameter.name, parameter.elements)
         })
     }
+}
+
+fn check_cut(cut: Option<Cut>, rounds: &[Round]) -> Check {
+    let holds = cut.is_none_or(|c| c.level <= rounds.len() && c.size > 0);
+    require(holds, || "a contraction is cut where it has no axis".to_string())
 }
 
 /// Whether a block computes values from values only.

@@ -14,8 +14,11 @@ impl OpDef for Argument {
     const DOC: OpDoc = OpDoc {
         name: "argument",
         summary: "an argument of the function",
+        shapes: "-> the argument's shape",
         equation: "y = argument",
         derivative: "none: it has no operand",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {

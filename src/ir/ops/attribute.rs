@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::ir::dim::{Dim, Sizes};
+use crate::ir::graph::Function;
 use crate::ir::types::{DType, ShapeText};
 
 /// A compile-time value inside an op. Floats are kept as bits so that ops are `Eq` and `Hash`.
@@ -21,6 +23,8 @@ pub enum Attribute {
     /// A word, an identifier.
     Name(String),
     DType(DType),
+    /// A function over a graph of its own: the body of a loop.
+    Function(Arc<Function>),
 }
 
 impl Attribute {
@@ -30,15 +34,25 @@ impl Attribute {
     }
 
     /// A list of axes or sizes.
+    pub fn dim(value: impl Into<Dim>) -> Attribute {
+        Attribute::Dim(value.into())
+    }
+
+    /// A list of sizes.
     pub fn dims(values: impl IntoIterator<Item = impl Into<Dim>>) -> Attribute {
         Attribute::Dims(values.into_iter().map(Into::into).collect())
     }
 
-    /// The attribute with symbolic dims replaced; `None` on overflow.
-    pub fn substitute(&self, sizes: &Sizes) -> Option<Attribute> {
-        Some(match self {
-            Attribute::Dim(d) => Attribute::Dim(d.substitute(sizes)?),
-            Attribute::Dims(ds) => Attribute::Dims(ds.iter().map(|d| d.substitute(sizes)).collect::<Option<_>>()?),
+    /// The attribute with symbolic dims replaced; those of a function have to become concrete.
+    ///
+    /// # Errors
+    /// A size that overflows, or a node of a function that no longer checks, as a sentence.
+    pub fn substitute(&self, sizes: &Sizes) -> Result<Attribute, String> {
+        let dim = |d: &Dim| d.substitute(sizes).ok_or_else(|| format!("the size {d} overflows"));
+        Ok(match self {
+            Attribute::Dim(d) => Attribute::Dim(dim(d)?),
+            Attribute::Dims(ds) => Attribute::Dims(ds.iter().map(dim).collect::<Result<_, _>>()?),
+            Attribute::Function(body) => Attribute::Function(Arc::new(body.specialize(sizes)?)),
             other => other.clone(),
         })
     }
@@ -58,6 +72,11 @@ impl fmt::Display for Attribute {
             Attribute::Bool(b) => write!(f, "{b}"),
             Attribute::Name(name) => f.write_str(name),
             Attribute::DType(dtype) => write!(f, "{dtype}"),
+            Attribute::Function(body) => {
+                f.write_str("{\n")?;
+                body.to_string().lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+                f.write_str("  }")
+            }
         }
     }
 }
@@ -80,10 +99,13 @@ impl Attributes {
         self.0.iter().find(|(n, _)| n == name).map(|(_, a)| a).ok_or_else(|| format!("attribute `{name}` is missing"))
     }
 
-    /// All attributes with symbolic dims replaced; `None` on overflow.
-    pub fn substitute(&self, sizes: &Sizes) -> Option<Attributes> {
-        let entries = self.0.iter().map(|(n, a)| Some((n.clone(), a.substitute(sizes)?)));
-        Some(Attributes(entries.collect::<Option<_>>()?))
+    /// All attributes with symbolic dims replaced.
+    ///
+    /// # Errors
+    /// As [`Attribute::substitute`].
+    pub fn substitute(&self, sizes: &Sizes) -> Result<Attributes, String> {
+        let entries = self.0.iter().map(|(n, a)| Ok((n.clone(), a.substitute(sizes)?)));
+        Ok(Attributes(entries.collect::<Result<_, String>>()?))
     }
 
     /// A dim.
@@ -132,6 +154,22 @@ impl Attributes {
             Attribute::Floats(all) => Ok(all.clone()),
             Attribute::Dims(ds) if ds.is_empty() => Ok(Vec::new()),
             other => Err(wrong(name, "a list of floats", other)),
+        }
+    }
+
+    /// A function.
+    pub fn function(&self, name: &str) -> Result<Arc<Function>, String> {
+        match self.get(name)? {
+            Attribute::Function(function) => Ok(Arc::clone(function)),
+            other => Err(wrong(name, "a function", other)),
+        }
+    }
+
+    /// A bool.
+    pub fn bool(&self, name: &str) -> Result<bool, String> {
+        match self.get(name)? {
+            Attribute::Bool(value) => Ok(*value),
+            other => Err(wrong(name, "`true` or `false`", other)),
         }
     }
 

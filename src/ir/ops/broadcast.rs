@@ -56,8 +56,11 @@ impl OpDef for Broadcast {
     const DOC: OpDoc = OpDoc {
         name: "broadcast",
         summary: "axes of size 1 stretched, and new axes",
+        shapes: "x[s] -> shape",
         equation: "y[i] = x[i[axes]], with index 0 where x has size 1",
         derivative: "dx = the sum of dy over the new and the stretched axes",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -140,6 +143,9 @@ impl OpDef for Broadcast {
             sample(&[1, 5], &[2, 3, 5], &[1, 2]),
             sample(&[1], &[1], &[0]),
             sample(&[1, 4], &[0, 4], &[0, 1]),
+            sample(&[0], &[2, 0], &[1]),
+            sample(&[3, 1, 5], &[3, 41, 5], &[0, 1, 2]),
+            sample(&[], &[], &[]),
         ]
     }
 }

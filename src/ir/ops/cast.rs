@@ -4,7 +4,8 @@ use super::*;
 use crate::ir::scalar::meaning::convert;
 use crate::ir::types::DType;
 
-/// Conversion to `dtype`: float to int truncates toward zero and saturates (NaN to 0), int to narrower int wraps, to bool is `!= 0`.
+/// Conversion to `dtype`: float to int truncates toward zero and saturates (NaN to 0), int to narrower int wraps, to bool is `!= 0`, to `f16` and
+/// `bf16` goes through `f32`, each step to nearest even.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cast {
     pub dtype: DType,
@@ -14,8 +15,11 @@ impl OpDef for Cast {
     const DOC: OpDoc = OpDoc {
         name: "cast",
         summary: "the elements as another dtype",
+        shapes: "x[s] -> [s]",
         equation: "y[i] = dtype(x[i])",
         derivative: "dx = cast(dy), between float dtypes",
+        dtypes: "any to any; float to integer truncates and saturates, integers wrap",
+        error: "rounded once, to nearest, ties to even",
     };
 
     fn attributes(&self) -> Attributes {
@@ -86,9 +90,13 @@ impl OpDef for Cast {
             to(DType::F32, sample::whole(DType::Bool, &[5], 0, 2, 5)),
             to(DType::Bool, sample::whole(DType::I32, &[9], -1, 2, 6)),
             to(DType::U8, sample::whole(DType::I32, &[21], -300, 300, 7)),
+            to(DType::F16, sample::whole(DType::I32, &[21], -3000, 3000, 7)),
+            to(DType::BF16, sample::whole(DType::I64, &[21], -300, 3000, 7)),
             to(DType::F32, sample::whole(DType::U32, &[21], 0, 1 << 24, 7)),
             to(DType::I32, sample::whole(DType::Index { classes: 10 }, &[], 0, 10, 8)),
             to(DType::F32, sample::whole(DType::I32, &[0, 2], 0, 1, 9)),
+            to(DType::F64, sample::signed(&[1], 10)),
+            to(DType::F64, sample::signed(&[], 11)),
         ]
     }
 }

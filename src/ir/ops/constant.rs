@@ -23,8 +23,9 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// A constant number.
+    /// A constant number. Every NaN is the same one.
     pub fn number(value: f64, dtype: DType, shape: &[Dim]) -> Constant {
+        let value = if value.is_nan() { f64::NAN } else { value };
         Constant { value: ConstantValue::Number(value.to_bits()), dtype, shape: shape.to_vec() }
     }
 
@@ -49,8 +50,11 @@ impl OpDef for Constant {
     const DOC: OpDoc = OpDoc {
         name: "constant",
         summary: "a tensor of equal elements",
+        shapes: "-> shape",
         equation: "y[i] = value",
         derivative: "none: it has no operand",
+        dtypes: "any",
+        error: "the number rounded to the dtype once",
     };
 
     fn attributes(&self) -> Attributes {
@@ -96,12 +100,12 @@ impl OpDef for Constant {
     fn primitives() -> Vec<Primitive> {
         const FROM_SHAPE: &[Parameter] = &[
             Parameter::required("shape", "a list of dims"),
-            Parameter::optional("dtype", "a dtype, `f32` by default"),
+            Parameter::optional("dtype", "a dtype, `float` by default"),
         ];
         const FULL: &[Parameter] = &[
             Parameter::required("shape", "a list of dims"),
             Parameter::required("value", "a number or a scalar tensor"),
-            Parameter::optional("dtype", "a dtype, by default the value's or `f32`"),
+            Parameter::optional("dtype", "a dtype, by default the value's or `float`"),
         ];
         const LIKE: &[Parameter] = &[Parameter::required("x", "a tensor")];
         vec![
@@ -164,7 +168,7 @@ impl OpDef for Constant {
 }
 
 fn filled(b: &mut GraphBuilder, arguments: &PrimitiveArguments, value: f64) -> Result<Vec<ValueId>, TypeError> {
-    let (shape, dtype) = (arguments.shape(0)?, arguments.dtype_or(1, DType::F32)?);
+    let (shape, dtype) = (arguments.shape(0)?, arguments.dtype_or(1, arguments.float)?);
     Ok(vec![b.constant(value, dtype, &shape)])
 }
 

@@ -8,6 +8,7 @@ use crate::ir::scalar::{Monoid, ScalarFunction};
 use crate::ir::tensor::indices;
 use crate::ir::types::DType;
 
+pub mod einsum;
 pub mod primitives;
 
 /// Labels number index axes: those of the operands' axes and of the result's.
@@ -44,8 +45,11 @@ impl OpDef for Contract {
     const DOC: OpDoc = OpDoc {
         name: "contract",
         summary: "the sum of products of two tensors over common axes",
+        shapes: "a[left], b[right] -> [result], each label one size",
         equation: "y[result] = the sum of a[left] * b[right] over the labels that result lacks",
         derivative: "da[left] = contract(dy[result], b[right]), db[right] = contract(a[left], dy[result])",
+        dtypes: "numbers, the same for both",
+        error: "fused multiply-adds in the order of the summed index, from 512 products on in blocks of about sqrt(n), at least 256: at most n units in the last place of the sum of the magnitudes, and no more than 1024 or 4 sqrt(n), whichever is more; integers wrap",
     };
 
     fn attributes(&self) -> Attributes {
@@ -141,6 +145,14 @@ impl OpDef for Contract {
             sample([&[0, 1], &[2, 1], &[0, 2]], &[3, 5], &[7, 5]),
             sample([&[0, 1], &[1, 2], &[2, 0]], &[3, 5], &[5, 7]),
             sample([&[0], &[0], &[]], &[9], &[9]),
+            sample([&[0], &[0], &[]], &[0], &[0]),
+            sample([&[0], &[0], &[]], &[1], &[1]),
+            sample([&[0, 1], &[0, 1], &[]], &[3, 7], &[3, 7]),
+            sample([&[2, 0, 1], &[1, 3, 0], &[3, 2]], &[5, 3, 7], &[7, 4, 3]),
+            Sample {
+                op: Contract { left: vec![0, 1], right: vec![1, 2], result: vec![0, 2] },
+                inputs: vec![sample::whole(DType::I8, &[3, 5], -9, 9, 1), sample::whole(DType::I8, &[5, 4], -9, 9, 2)],
+            },
             sample([&[0, 1], &[1], &[0]], &[4, 6], &[6]),
             sample([&[0], &[0, 1], &[1]], &[6], &[6, 4]),
             sample([&[3, 0, 1], &[3, 1, 2], &[3, 0, 2]], &[2, 3, 5], &[2, 5, 4]),

@@ -2,9 +2,13 @@
 
 use super::*;
 use crate::ir::dim::Dim;
-use crate::ir::loops::{Affine, Instruction};
+use crate::ir::loops::Affine;
 use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::DType;
+
+pub mod primitives;
+
+pub(super) use primitives::{add_flat, flat_places, integer_index};
 
 /// Slices of operand 0 along `axis`, picked by operand 1 (`i32`), whose axes stand in the result where `axis` was.
 ///
@@ -43,12 +47,15 @@ impl OpDef for Gather {
     const DOC: OpDoc = OpDoc {
         name: "gather",
         summary: "slices picked by an integer tensor",
+        shapes: "x[s, n, t], index[i] -> [s, i, t]",
         equation: "y[i, j, k] = x[i, index[j], k]",
         derivative: "dx = zeros to which scatter_add adds dy at the same index",
+        dtypes: "x: any; index: i32",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
-        Attributes::new([("axis", Attribute::Dim(Dim::from(self.axis)))])
+        Attributes::new([("axis", Attribute::dim(self.axis))])
     }
 
     fn from_attributes(attributes: &Attributes) -> Result<Self, String> {
@@ -105,9 +112,7 @@ impl OpDef for Gather {
                 let index = b.load(index_buffer, Affine::scaled(vars[1], 1));
                 let index = lower_clamp(b, index, n);
                 let address = nest::address(&[&vars[..1], &vars[2..]].concat(), &[n * inner, 1]);
-                let result = b.value(dtype);
-                b.push(Instruction::LoadAt { result, buffer: inputs[0], address, index, stride: inner as i64 });
-                result
+                b.load_at(inputs[0], address, index, (inner as i64, n as u64))
             };
             b.store(outputs[0], nest::address(vars, &[picks * inner, inner, 1]), value);
         });
@@ -115,20 +120,7 @@ impl OpDef for Gather {
     }
 
     fn primitives() -> Vec<Primitive> {
-        vec![Primitive {
-            name: "gather",
-            doc: "slices along an axis picked by an int or an integer tensor: y[i, j, k] = x[i, index[j], k]; an index of a tensor outside its range counts as the nearest inside",
-            parameters: const {
-                &[
-                    Parameter::required("x", "a tensor"),
-                    Parameter::required("index", "an int or an integer tensor"),
-                    Parameter::optional("axis", "an int, 0 by default"),
-                ]
-            },
-            rest: false,
-            draws: false,
-            build,
-        }]
+        primitives::all()
     }
 
     fn samples() -> Vec<Sample<Self>> {
@@ -143,41 +135,10 @@ impl OpDef for Gather {
             sample(1, &[2, 5, 3], &[2, 2], 0, 5),
             sample(0, &[4], &[], 0, 4),
             sample(0, &[4, 3], &[0], 0, 4),
+            sample(0, &[0, 3], &[2], 0, 4),
+            sample(2, &[2, 3, 41], &[5], 0, 41),
+            sample(0, &[1], &[1], -1, 2),
+            sample(0, &[300, 2], &[3, 1, 2], 0, 300),
         ]
     }
-}
-
-fn build(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<ValueId>, TypeError> {
-    let x = arguments.tensor(b, 0)?;
-    let shape = b.shape_of(x);
-    let axis = arguments.axis_or(2, 0, shape.len())?;
-    if let Some(primitive::Argument::Int(index)) = arguments.get(1) {
-        return Ok(vec![pick_one(b, x, axis, index)?]);
-    }
-    let index = integer_index(b, arguments)?;
-    Ok(vec![b.add_one(Gather { axis }, &[x, index])?])
-}
-
-/// Argument 1 as a tensor of `i32`.
-pub(super) fn integer_index(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<ValueId, TypeError> {
-    let index = arguments.tensor(b, 1)?;
-    if !b.dtype_of(index).is_integer() {
-        return Err(TypeError::new(format!("an index is an integer tensor, found {}", b.type_of(index))).at([1]));
-    }
-    Ok(b.cast(index, DType::I32))
-}
-
-/// The one slice at a place known at compile time, without the axis.
-fn pick_one(b: &mut GraphBuilder, x: ValueId, axis: usize, index: &Dim) -> Result<ValueId, TypeError> {
-    let mut shape = b.shape_of(x);
-    let size = &shape[axis];
-    let outside =
-        || TypeError::new(format!("index {index} is out of range for axis {axis}, which has size {size}")).at([0, 1]);
-    let from_end = index.constant().is_some_and(|c| c < 0);
-    let start = if from_end { size.add(index).ok_or_else(outside)? } else { index.clone() };
-    let slice = slice::Slice::along(&shape, axis, start, Dim::from(1i64));
-    slice.infer(&[b.type_of(x)]).map_err(|_| outside())?;
-    let slab = b.emit(slice, &[x]);
-    shape.remove(axis);
-    b.reshape(slab, &shape)
 }

@@ -10,8 +10,11 @@ impl OpDef for Grad {
     const DOC: OpDoc = OpDoc {
         name: "grad",
         summary: "the gradients of a scalar",
+        shapes: "y[], x1[s1], x2[s2], .. -> [s1], [s2], ..",
         equation: "dx1, dx2, .. = the derivatives of y by x1, x2, ..; 0 where y does not depend on one",
         derivative: "that of its expansion: inner gradients are expanded first",
+        dtypes: "floats",
+        error: "that of the derivatives of the ops between",
     };
 
     fn attributes(&self) -> Attributes {

@@ -16,8 +16,11 @@ impl OpDef for Iota {
     const DOC: OpDoc = OpDoc {
         name: "iota",
         summary: "the index along one axis, i32",
+        shapes: "-> shape",
         equation: "y[i] = i[axis]",
         derivative: "none: it has no operand",
+        dtypes: "i32",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -113,7 +116,15 @@ impl OpDef for Iota {
             let shape = shape.iter().map(|n| Dim::from(*n)).collect();
             Sample { op: Iota { shape, axis }, inputs: Vec::new() }
         };
-        vec![sample(&[19], 0), sample(&[3, 5], 0), sample(&[3, 5], 1), sample(&[2, 1, 7], 1), sample(&[0], 0)]
+        vec![
+            sample(&[19], 0),
+            sample(&[3, 5], 0),
+            sample(&[3, 5], 1),
+            sample(&[2, 1, 7], 1),
+            sample(&[0], 0),
+            sample(&[1], 0),
+            sample(&[3, 300], 0),
+        ]
     }
 }
 
@@ -123,7 +134,7 @@ fn eye(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Value
         [rows, columns] => vec![rows.clone(), columns.clone()],
         other => return Err(TypeError::new(format!("eye makes a matrix, found {} dims", other.len())).at([0])),
     };
-    let dtype = arguments.dtype_or(1, DType::F32)?;
+    let dtype = arguments.dtype_or(1, arguments.float)?;
     let rows = b.emit(Iota { shape: shape.clone(), axis: 0 }, &[]);
     let columns = b.emit(Iota { shape, axis: 1 }, &[]);
     let diagonal = b.apply(ScalarFunction::Equal, &[rows, columns]);
@@ -147,7 +158,7 @@ fn one_hot(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<V
     if classes.constant().is_some_and(|c| c < 0) {
         return Err(TypeError::new(format!("{classes} classes")).at([1]));
     }
-    let dtype = arguments.dtype_or(2, DType::F32)?;
+    let dtype = arguments.dtype_or(2, arguments.float)?;
     let mut shape = b.shape_of(index);
     let axis = shape.len();
     shape.push(classes);

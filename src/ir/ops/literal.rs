@@ -3,9 +3,10 @@
 use super::*;
 use crate::ir::dim::Dim;
 use crate::ir::loops::Affine;
+use crate::ir::scalar::meaning::convert;
 use crate::ir::types::DType;
 
-/// The elements in row-major order, as the bits of `f64`s.
+/// The elements in row-major order, as the bits of `f64`s, converted to the dtype.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Literal {
     pub values: Vec<u64>,
@@ -17,8 +18,11 @@ impl OpDef for Literal {
     const DOC: OpDoc = OpDoc {
         name: "literal",
         summary: "a small tensor of given numbers",
+        shapes: "-> shape",
         equation: "y[i] = values[i]",
         derivative: "none: it has no operand",
+        dtypes: "any",
+        error: "the numbers rounded to the dtype once",
     };
 
     fn attributes(&self) -> Attributes {
@@ -45,7 +49,10 @@ impl OpDef for Literal {
     }
 
     fn eval(&self, _: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
-        vec![Tensor::new(outputs[0].clone(), self.values.iter().map(|b| f64::from_bits(*b)).collect())]
+        vec![Tensor::new(
+            outputs[0].clone(),
+            self.values.iter().map(|b| convert(f64::from_bits(*b), DType::F64, self.dtype)).collect(),
+        )]
     }
 
     fn vjp(&self, _: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
@@ -72,7 +79,7 @@ impl OpDef for Literal {
             parameters: const {
                 &[
                     Parameter::required("values", "a number or nested lists of numbers"),
-                    Parameter::optional("dtype", "a dtype, `f32` by default"),
+                    Parameter::optional("dtype", "a dtype, `float` by default"),
                 ]
             },
             rest: false,
@@ -90,6 +97,8 @@ impl OpDef for Literal {
             sample(&[1.5, -2.0, 0.25, 4.0, 5.0, -0.5], DType::F32, &[2, 3]),
             sample(&[3.0], DType::I32, &[]),
             sample(&[], DType::F32, &[0]),
+            sample(&[0.1], DType::F64, &[1, 1]),
+            sample(&[250.0, 1.0, 0.0], DType::U8, &[3]),
         ]
     }
 }
@@ -98,7 +107,7 @@ impl OpDef for Literal {
 const MOST_NUMBERS: usize = 4096;
 
 fn build(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<ValueId>, TypeError> {
-    let dtype = arguments.dtype_or(1, DType::F32)?;
+    let dtype = arguments.dtype_or(1, arguments.float)?;
     let missing = || TypeError::new("an argument is missing: the numbers").at([0]);
     let (mut values, mut shape) = (Vec::new(), Vec::new());
     flatten(arguments.get(0).ok_or_else(missing)?, 0, &mut values, &mut shape).map_err(|e| e.at([0]))?;

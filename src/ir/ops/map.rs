@@ -51,8 +51,11 @@ impl OpDef for Map {
     const DOC: OpDoc = OpDoc {
         name: "map",
         summary: "a scalar function applied elementwise",
+        shapes: "a[s], b[s], .. -> [s]",
         equation: "y[i] = f(a[i], b[i], ..)",
         derivative: "da = dy * f'(a, b, ..), and so on for each float operand",
+        dtypes: "as the function says (see the functions below); comparisons give bool",
+        error: "that of the function (see the functions below)",
     };
 
     fn attributes(&self) -> Attributes {
@@ -107,7 +110,7 @@ impl OpDef for Map {
         let mut all = functions();
         all.push(Primitive {
             name: "floor_div",
-            doc: "the quotient rounded down: floor(a / b); x // 0 = 0 for integers",
+            doc: "the quotient rounded down, as in NumPy: floor(a / b), for floats of the exact quotient; x // 0 = 0 for integers",
             parameters: TWO,
             rest: false,
             draws: false,
@@ -208,11 +211,27 @@ fn floor_div(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec
     let operands = arguments.operands(b, 0..2)?;
     if b.dtype_of(operands[0]).is_float() {
         let quotient = b.map(ScalarFunction::Div, &operands)?;
-        return Ok(vec![b.map(ScalarFunction::Floor, &[quotient])?]);
+        let whole = b.map(ScalarFunction::Floor, &[quotient])?;
+        return Ok(vec![floor_exactly(b, operands[0], operands[1], whole)?]);
     }
     let rest = b.map(ScalarFunction::Mod, &operands)?;
     let whole = b.map(ScalarFunction::Sub, &[operands[0], rest])?;
     Ok(vec![b.map(ScalarFunction::Div, &[whole, operands[1]])?])
+}
+
+/// The whole quotient of floats, one less where rounding brought `whole = floor(a / b)` up: then b times it is beyond a, and `a mod b` is not
+/// near 0. As in NumPy, `1.0 // 0.1` is 9.
+fn floor_exactly(b: &mut GraphBuilder, dividend: ValueId, divisor: ValueId, whole: ValueId) -> Result<ValueId, TypeError> {
+    let zero = b.constant_like(0.0, whole);
+    let one = b.constant_like(1.0, whole);
+    let minus = b.map(ScalarFunction::Neg, &[whole])?;
+    let rest = b.map(ScalarFunction::Fma, &[minus, divisor, dividend])?;
+    let negative = b.map(ScalarFunction::Less, &[divisor, zero])?;
+    let above = b.map(ScalarFunction::Greater, &[rest, zero])?;
+    let below = b.map(ScalarFunction::Less, &[rest, zero])?;
+    let beyond = b.map(ScalarFunction::Select, &[negative, above, below])?;
+    let less = b.map(ScalarFunction::Sub, &[whole, one])?;
+    b.map(ScalarFunction::Select, &[beyond, less, whole])
 }
 
 fn samples_of(function: ScalarFunction) -> Vec<Sample<Map>> {

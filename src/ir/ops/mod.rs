@@ -14,6 +14,7 @@ pub mod attribute;
 pub mod nest;
 pub mod primitive;
 pub mod sample;
+pub mod spatial;
 
 pub use attribute::{Attribute, Attributes};
 pub use primitive::{Parameter, Primitive, PrimitiveArguments};
@@ -49,17 +50,23 @@ impl TypeError {
     }
 }
 
-/// What `nnc doc` and the reference say of an op.
+/// What `nnc doc` and the reference (`docs/ops.md`) say of an op.
 #[derive(Clone, Copy, Debug)]
 pub struct OpDoc {
     /// The name in the graph's text form, `snake_case`.
     pub name: &'static str,
     /// One line.
     pub summary: &'static str,
+    /// The shapes of the operands and of the results, as in `x[.., n], y[n] -> [.., n]`.
+    pub shapes: &'static str,
     /// The element of the result, as an equation.
     pub equation: &'static str,
     /// The vector-Jacobian product, as an equation, or why there is none.
     pub derivative: &'static str,
+    /// The dtypes that the operands may have, and that of the results.
+    pub dtypes: &'static str,
+    /// How far results in floats are from the exact ones (`exact` where nothing is rounded), and the order of what is added up.
+    pub error: &'static str,
 }
 
 /// Which elements of the operands an element of the result reads: all that fusion sees of an op.
@@ -77,6 +84,8 @@ pub enum Access {
     Contract { left: Vec<u32>, right: Vec<u32>, result: Vec<u32> },
     /// `lower` writes the whole nest from buffer to buffer.
     Opaque,
+    /// A loop over a function of its own, which is lowered by the pass; the op's `lower` is not asked.
+    Loop,
 }
 
 /// For each axis of an operand, the index read for a result element, affine in the result's indices.
@@ -238,6 +247,11 @@ macro_rules! ops {
             /// The documentation of every op, in the order of the list.
             pub const DOCS: &'static [OpDoc] = &[$(<$module::$name as OpDef>::DOC,)*];
 
+            /// The documentation of every op with the functions of the language that reach it, in the order of the list.
+            pub fn documented() -> Vec<(OpDoc, Vec<Primitive>)> {
+                vec![$((<$module::$name as OpDef>::DOC, <$module::$name as OpDef>::primitives()),)*]
+            }
+
             /// The op's documentation.
             pub fn doc(&self) -> OpDoc {
                 match self { $(Op::$name(_) => <$module::$name as OpDef>::DOC,)* }
@@ -314,11 +328,19 @@ ops! {
     slice::Slice,
     pad::Pad,
     concat::Concat,
+    windows::Windows,
+    overlap_add::OverlapAdd,
     reduce::Reduce,
     contract::Contract,
+    convolve::Convolve,
+    convolve_kernel::ConvolveKernel,
     gather::Gather,
     scatter_add::ScatterAdd,
+    sort::Sort,
+    cumsum::Cumsum,
+    recurrence::Recurrence,
     random_bits::RandomBits,
     stop_gradient::StopGradient,
+    scan::Scan,
     grad::Grad,
 }

@@ -3,9 +3,11 @@
 use super::*;
 use crate::ir::dim::Dim;
 use crate::ir::loops::Affine;
+use crate::ir::scalar::meaning::convert;
 use crate::ir::tensor::strides;
 use crate::ir::types::DType;
-use primitive::Argument;
+
+pub mod primitives;
 
 /// Along each axis `low` elements of `value`, the operand's elements with `interior` elements of `value` between
 /// neighbours, and `high` elements of `value`. An axis of size 0 has `-interior` elements between its neighbours, so
@@ -37,8 +39,11 @@ impl OpDef for Pad {
     const DOC: OpDoc = OpDoc {
         name: "pad",
         summary: "a border of one value, and gaps of it between elements",
+        shapes: "x[n, ..] -> [low + n + (n - 1) * interior + high, ..]",
         equation: "y[low + i * (interior + 1)] = x[i], and value elsewhere",
         derivative: "dx = the slice of dy where x went",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -72,7 +77,8 @@ impl OpDef for Pad {
     }
 
     fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
-        let mut out = Tensor::filled(outputs[0].clone(), f64::from_bits(self.value));
+        let value = convert(f64::from_bits(self.value), DType::F64, outputs[0].dtype);
+        let mut out = Tensor::filled(outputs[0].clone(), value);
         let (steps, origin) = self.addresses(&outputs[0]);
         for (value, index) in inputs[0].data.iter().zip(crate::ir::tensor::indices(&inputs[0].sizes())) {
             let at: usize = index.iter().zip(&steps).map(|(i, s)| i * s).sum();
@@ -93,39 +99,22 @@ impl OpDef for Pad {
         Access::Opaque
     }
 
+    /// Each border and each run of the operand once; only where there are gaps is what they are in filled first.
     fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value> {
         let (inputs, outputs) = cx.buffers();
         let (from, to) = (&cx.inputs[0], &cx.outputs[0]);
         let concrete = "sizes are concrete when a graph is lowered";
-        let all = to.elements().expect(concrete);
-        nest::elementwise(cx.block, &[all], |b, vars| {
-            let value = b.constant(to.dtype, f64::from_bits(self.value));
-            b.store(outputs[0], Affine::scaled(vars[0], 1), value);
-        });
-        let sizes = from.sizes().expect(concrete);
-        let (steps, origin) = self.addresses(to);
-        nest::elementwise(cx.block, &sizes, |b, vars| {
-            let value = b.load(inputs[0], nest::address(vars, &strides(&sizes)));
-            b.store(outputs[0], nest::address(vars, &steps).offset(origin as i64), value);
-        });
+        let value = f64::from_bits(self.value);
+        let writer = Writer { source: inputs[0], target: outputs[0], dtype: to.dtype, value, axes: self.axes(from) };
+        match from.elements().expect(concrete) {
+            0 => writer.fill(cx.block, Affine::default(), to.elements().expect(concrete)),
+            _ => writer.axis(cx.block, 0, Affine::default(), Affine::default(), false),
+        }
         Vec::new()
     }
 
     fn primitives() -> Vec<Primitive> {
-        vec![Primitive {
-            name: "pad",
-            doc: "x with a border: an int for all sides, or [low, high] for each axis",
-            parameters: const {
-                &[
-                    Parameter::required("x", "a tensor"),
-                    Parameter::required("widths", "an int or a list of [low, high], one an axis"),
-                    Parameter::optional("value", "a number, 0 by default"),
-                ]
-            },
-            rest: false,
-            draws: false,
-            build,
-        }]
+        primitives::all()
     }
 
     fn samples() -> Vec<Sample<Self>> {
@@ -145,11 +134,111 @@ impl OpDef for Pad {
             sample(&[2, 3, 4], &[0, 1, 1], &[0, 1, 1], &[0, 0, 0], 0.0),
             sample(&[0, 2], &[2, 1], &[1, 0], &[0, 0], 3.0),
             sample(&[], &[], &[], &[], 1.0),
+            sample(&[1], &[0], &[0], &[5], 2.0),
+            sample(&[1, 1], &[1, 2], &[2, 0], &[0, 0], -1.0),
+            sample(&[2, 3], &[0, 1], &[0, 0], &[40, 6], 0.0),
         ]
     }
 }
 
+/// One axis, or several that are copied as one.
+struct PaddedAxis {
+    size: usize,
+    low: usize,
+    high: usize,
+    /// From one element to the next in the padded tensor.
+    step: usize,
+}
+
+impl PaddedAxis {
+    fn padded(&self) -> usize {
+        self.low + (self.size - 1) * self.step + 1 + self.high
+    }
+}
+
+/// Writes the nest of a pad.
+struct Writer {
+    source: BufferId,
+    target: BufferId,
+    dtype: DType,
+    value: f64,
+    axes: Vec<PaddedAxis>,
+}
+
+impl Writer {
+    /// `count` elements of the border from `to` on.
+    fn fill(&self, b: &mut BlockBuilder<'_>, to: Affine, count: usize) {
+        if count > 0 {
+            b.lanes(count as u64, |b, at| {
+                let value = b.constant(self.dtype, self.value);
+                b.store(self.target, to.plus(at, 1), value);
+            });
+        }
+    }
+
+    /// The axes from `number` on of the block whose operand is at `from` and whose result is at `to`, and whose border may be there already.
+    fn axis(&self, b: &mut BlockBuilder<'_>, number: usize, from: Affine, to: Affine, filled: bool) {
+        let axis = &self.axes[number];
+        let rest = &self.axes[number + 1..];
+        let run: usize = rest.iter().map(|a| a.size).product();
+        let padded: usize = rest.iter().map(PaddedAxis::padded).product();
+        let gaps = axis.step > 1 && !filled;
+        let borders = !gaps && !filled;
+        if gaps {
+            self.fill(b, to.clone(), axis.padded() * padded);
+        }
+        if borders {
+            self.fill(b, to.clone(), axis.low * padded);
+        }
+        let first = to.clone().offset((axis.low * padded) as i64);
+        let step = (axis.step * padded) as i64;
+        if rest.is_empty() {
+            b.lanes(axis.size as u64, |b, at| {
+                let value = b.load(self.source, from.plus(at, 1));
+                b.store(self.target, first.plus(at, step), value);
+            });
+        } else {
+            b.for_each(axis.size as u64, |b, at| {
+                self.axis(b, number + 1, from.plus(at, run as i64), first.plus(at, step), filled || gaps);
+            });
+        }
+        if borders {
+            let end = to.offset(((axis.padded() - axis.high) * padded) as i64);
+            self.fill(b, end, axis.high * padded);
+        }
+    }
+}
+
 impl Pad {
+    /// The axes as they are copied: one without a border is one with the axis before it, if that has no gaps. At least one.
+    fn axes(&self, operand: &TensorType) -> Vec<PaddedAxis> {
+        let border = |d: &Dim| d.constant().and_then(|c| usize::try_from(c).ok()).expect("checked by infer");
+        let mut axes: Vec<PaddedAxis> = Vec::new();
+        for (axis, size) in operand.sizes().expect("sizes are concrete here").into_iter().enumerate() {
+            let own = PaddedAxis {
+                size,
+                low: border(&self.low[axis]),
+                high: border(&self.high[axis]),
+                step: if size == 1 { 1 } else { self.interior[axis] + 1 },
+            };
+            match axes.last_mut() {
+                Some(before) if before.step == 1 && own.low + own.high == 0 && own.step == 1 => {
+                    *before = PaddedAxis {
+                        size: before.size * size,
+                        low: before.low * size,
+                        high: before.high * size,
+                        step: 1,
+                    };
+                }
+                _ => axes.push(own),
+            }
+        }
+        if axes.is_empty() {
+            axes.push(PaddedAxis { size: 1, low: 0, high: 0, step: 1 });
+        }
+        axes
+    }
+
     /// In elements of the padded tensor: the step from one operand element to the next along each axis, and the first one's place.
     fn addresses(&self, padded: &TensorType) -> (Vec<usize>, usize) {
         let outer = strides(&padded.sizes().expect("sizes are concrete here"));
@@ -158,39 +247,4 @@ impl Pad {
         let origin = low.zip(&outer).map(|(l, s)| l * s).sum();
         (outer.iter().zip(&self.interior).map(|(s, gap)| s * (gap + 1)).collect(), origin)
     }
-}
-
-fn build(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<ValueId>, TypeError> {
-    let x = arguments.tensor(b, 0)?;
-    let (rank, dtype) = (b.type_of(x).rank(), b.dtype_of(x));
-    let value = match arguments.get(2) {
-        None => 0.0,
-        Some(Argument::Float(v)) if dtype.is_float() => *v,
-        Some(Argument::Bool(v)) if dtype == DType::Bool => f64::from(u8::from(*v)),
-        Some(Argument::Int(d)) if dtype != DType::Bool && d.constant().is_some() => arguments.int(2)? as f64,
-        Some(other) => {
-            return Err(TypeError::new(format!("expected a number that is a {dtype}, found {}", other.kind())).at([2]));
-        }
-    };
-    let mut pad = Pad::none(rank, value);
-    match arguments.get(1) {
-        Some(Argument::Int(width)) => {
-            pad.low = vec![width.clone(); rank];
-            pad.high = pad.low.clone();
-        }
-        Some(Argument::List(axes)) if axes.len() == rank => {
-            for (axis, pair) in axes.iter().enumerate() {
-                let pair = PrimitiveArguments::new(vec![Some(pair.clone())]).dims(0).map_err(|e| e.at([1]))?;
-                let [low, high] =
-                    <[Dim; 2]>::try_from(pair).map_err(|_| TypeError::new("expected [low, high]").at([1]))?;
-                pad.low[axis] = low;
-                pad.high[axis] = high;
-            }
-        }
-        _ => {
-            let text = format!("expected an int or a list of {rank} [low, high] for {}", b.type_of(x));
-            return Err(TypeError::new(text).at([0, 1]));
-        }
-    }
-    Ok(vec![b.add_one(pad, &[x])?])
 }

@@ -87,24 +87,28 @@ pub struct RandomSource {
     pub seed: ValueId,
     /// `i32[]`: the argument with role `Step`.
     pub step: ValueId,
+    /// `i32[]`: the number of the round of the `scan` around the draw, rounds of nested ones counted together; 0 outside.
+    pub round: ValueId,
 }
 
 /// The arguments of one call, bound to the primitive's parameters by position in [`Primitive::parameters`].
 #[derive(Clone, Debug)]
 pub struct PrimitiveArguments {
     pub values: Vec<Option<Argument>>,
-    /// The name of the draw in (seed, step, site, element): the path of the call, unique in the model.
+    /// The name of the draw in (seed, step, round, site, element): the path of the call, unique in the model.
     pub site: String,
     /// Seed and step; must be there if [`Primitive::draws`], else it is not looked at.
     pub random: Option<RandomSource>,
     /// Whether the surrounding entry is the training step.
     pub training: bool,
+    /// The dtype of floats that nothing else decides.
+    pub float: DType,
 }
 
 impl PrimitiveArguments {
     /// Arguments of a call that draws no random numbers.
     pub fn new(values: Vec<Option<Argument>>) -> PrimitiveArguments {
-        PrimitiveArguments { values, site: String::new(), random: None, training: false }
+        PrimitiveArguments { values, site: String::new(), random: None, training: false, float: DType::F32 }
     }
 
     /// The argument bound to parameter `position`, if the call gave it.
@@ -121,12 +125,12 @@ impl PrimitiveArguments {
         Err(TypeError::new(format!("expected {expected}, found {found}")).at([position]))
     }
 
-    /// A tensor; a number becomes a scalar of `f32`, a bool one of `bool`.
+    /// A tensor; a number becomes a scalar of the dtype `float`, a bool one of `bool`.
     pub fn tensor(&self, b: &mut GraphBuilder, position: usize) -> Result<ValueId, TypeError> {
         match self.required(position, "a tensor")? {
             Argument::Tensor(v) => Ok(*v),
             Argument::Bool(v) => Ok(b.constant(f64::from(u8::from(*v)), DType::Bool, &[])),
-            number @ (Argument::Int(_) | Argument::Float(_)) => number_as(b, number, DType::F32, position),
+            number @ (Argument::Int(_) | Argument::Float(_)) => number_as(b, number, self.float, position),
             _ => self.wrong(position, "a tensor"),
         }
     }
@@ -146,7 +150,7 @@ impl PrimitiveArguments {
             .map(|p| match (self.required(p, "a tensor or a number")?, dtype) {
                 (Argument::Tensor(v), _) => Ok(*v),
                 (Argument::Bool(_), None) => self.tensor(b, p),
-                (number, dtype) => number_as(b, number, dtype.unwrap_or(DType::F32), p),
+                (number, dtype) => number_as(b, number, dtype.unwrap_or(self.float), p),
             })
             .collect()
     }
@@ -155,7 +159,8 @@ impl PrimitiveArguments {
     pub fn tensors(&self, b: &mut GraphBuilder, position: usize) -> Result<Vec<ValueId>, TypeError> {
         match self.required(position, "a list of tensors")? {
             Argument::List(items) => {
-                let single = |item: &Argument| PrimitiveArguments::new(vec![Some(item.clone())]);
+                let single =
+                    |item: &Argument| PrimitiveArguments { float: self.float, ..Self::new(vec![Some(item.clone())]) };
                 items.iter().map(|i| single(i).tensor(b, 0).map_err(|e| e.at([position]))).collect()
             }
             _ => Ok(vec![self.tensor(b, position)?]),

@@ -1,7 +1,7 @@
-//! `random_bits`: 32 random bits an element, a function of (seed, step, site, element) alone.
+//! `random_bits`: 32 random bits an element, a function of (seed, step, round, site, element) alone.
 //!
 //! Philox4x32-10. The elements in row-major order are cut into blocks of 64: element `e` is word `(e / 16) % 4` of the
-//! output for counter `((e / 64) * 16 + e % 16, step, 0, site)` and the seed as key. So 16 counters
+//! output for counter `((e / 64) * 16 + e % 16, step, round, site)` and the seed as key. So 16 counters
 //! side by side give four runs of 16 words, and a vector loop needs no shuffle.
 
 use super::*;
@@ -11,7 +11,7 @@ use crate::ir::loops::{Affine, LoopVar};
 use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::DType;
 
-/// `u32` words of `shape`; operands are the seed `u32[2]`, low word first, and the step `i32[]`.
+/// `u32` words of `shape`; operands are the seed `u32[2]`, low word first, the step `i32[]`, and the number of the round of the `scan` around it `i32[]`, 0 outside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RandomBits {
     pub shape: Vec<Dim>,
@@ -40,10 +40,10 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 }
 
 /// Word `element` of a draw.
-pub fn word(seed: [u32; 2], step: i32, site: u32, element: u64) -> u32 {
+pub fn word(seed: [u32; 2], step: i32, round: i32, site: u32, element: u64) -> u32 {
     let (block, within) = (element / 64, element % 64);
     let counter = (block * 16 + within % 16) as u32;
-    philox([counter, step as u32, 0, site], seed)[(within / 16) as usize]
+    philox([counter, step as u32, round as u32, site], seed)[(within / 16) as usize]
 }
 
 /// The 32-bit FNV-1a hash.
@@ -55,8 +55,11 @@ impl OpDef for RandomBits {
     const DOC: OpDoc = OpDoc {
         name: "random_bits",
         summary: "32 random bits an element",
-        equation: "y[e] = philox(key = seed, counter = (e / 64 * 16 + e % 16, step, 0, site))[e / 16 % 4]",
+        shapes: "seed[2], step[], round[] -> shape",
+        equation: "y[e] = philox(key = seed, counter = (e / 64 * 16 + e % 16, step, round, site))[e / 16 % 4]",
         derivative: "none: it has no float operand",
+        dtypes: "seed: u32, step, round: i32; result: u32",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -69,10 +72,11 @@ impl OpDef for RandomBits {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [seed, step] = expect_operands(inputs)?;
-        if *seed != TensorType::new(DType::U32, [2usize]) || *step != TensorType::scalar(DType::I32) {
+        let [seed, step, round] = expect_operands(inputs)?;
+        let number = TensorType::scalar(DType::I32);
+        if *seed != TensorType::new(DType::U32, [2usize]) || *step != number || *round != number {
             return Err(TypeError::new(format!(
-                "a draw takes a seed u32[2] and a step i32[], found {seed} and {step}"
+                "a draw takes a seed u32[2], a step i32[] and a round i32[], found {seed}, {step} and {round}"
             )));
         }
         Ok(vec![TensorType { dtype: DType::U32, shape: self.shape.clone() }])
@@ -80,14 +84,14 @@ impl OpDef for RandomBits {
 
     fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
         let seed = [inputs[0].data[0] as u32, inputs[0].data[1] as u32];
-        let step = inputs[1].data[0] as i32;
+        let [step, round] = [1, 2].map(|i| inputs[i].data[0] as i32);
         let count = outputs[0].elements().expect("sizes are concrete when a graph is evaluated");
-        let data = (0..count).map(|e| f64::from(word(seed, step, self.site, e as u64))).collect();
+        let data = (0..count).map(|e| f64::from(word(seed, step, round, self.site, e as u64))).collect();
         vec![Tensor::new(outputs[0].clone(), data)]
     }
 
     fn vjp(&self, _: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
-        Ok(vec![None, None])
+        Ok(vec![None; 3])
     }
 
     fn access(&self, _: &[TensorType], _: &[TensorType]) -> Access {
@@ -97,7 +101,7 @@ impl OpDef for RandomBits {
     fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value> {
         let (inputs, outputs) = cx.buffers();
         let count = cx.outputs[0].elements().expect("sizes are concrete when a graph is lowered");
-        let draw = Draw { seed: inputs[0], step: inputs[1], output: outputs[0], site: self.site };
+        let draw = Draw { seed: inputs[0], step: inputs[1], round: inputs[2], output: outputs[0], site: self.site };
         let (blocks, rest) = (count / (LANES * WORDS), count % (LANES * WORDS));
         if blocks > 0 {
             cx.block.for_each(blocks as u64, |b, block| draw.write(b, LANES, Some(block), 0, 0..WORDS));
@@ -124,7 +128,7 @@ impl OpDef for RandomBits {
                 let shape = a.shape(0)?;
                 let source = a.random.ok_or_else(|| TypeError::new("a random draw where there is no seed"))?;
                 let op = RandomBits { shape, site: fnv1a(&a.site) };
-                Ok(vec![b.add_one(op, &[source.seed, source.step])?])
+                Ok(vec![b.add_one(op, &[source.seed, source.step, source.round])?])
             },
         }]
     }
@@ -133,9 +137,11 @@ impl OpDef for RandomBits {
         let seed =
             || Tensor::new(TensorType::new(DType::U32, [2usize]), vec![f64::from(0x1234_5678_u32), 4_000_000_000.0]);
         let step = || Tensor::new(TensorType::scalar(DType::I32), vec![7.0]);
+        let round = |n: f64| Tensor::new(TensorType::scalar(DType::I32), vec![n]);
         let sample = |shape: &[usize]| {
+            let inputs = vec![seed(), step(), round(shape.len() as f64)];
             let shape = shape.iter().map(|n| Dim::from(*n)).collect();
-            Sample { op: RandomBits { shape, site: fnv1a("dropout_1") }, inputs: vec![seed(), step()] }
+            Sample { op: RandomBits { shape, site: fnv1a("dropout_1") }, inputs }
         };
         vec![sample(&[]), sample(&[15]), sample(&[64]), sample(&[3, 67]), sample(&[48]), sample(&[2, 77]), sample(&[0])]
     }
@@ -145,6 +151,7 @@ impl OpDef for RandomBits {
 struct Draw {
     seed: BufferId,
     step: BufferId,
+    round: BufferId,
     output: BufferId,
     site: u32,
 }
@@ -166,9 +173,10 @@ impl Draw {
             };
             let index = b.index(scaled(LANES));
             let step = b.load(self.step, Affine::constant(0));
-            let zero = b.constant(DType::U32, 0.0);
+            let round = b.load(self.round, Affine::constant(0));
             let site = b.constant(DType::U32, f64::from(self.site));
-            let counter = [b.convert(index, DType::U32), b.convert(step, DType::U32), zero, site];
+            let counter =
+                [b.convert(index, DType::U32), b.convert(step, DType::U32), b.convert(round, DType::U32), site];
             let key = [0, 1].map(|i| b.load(self.seed, Affine::constant(i)));
             let values = lower_philox(b, counter, key);
             for word in words {
@@ -212,6 +220,24 @@ mod tests {
         let counter = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         let answer = [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1];
         assert_eq!(philox(counter, [0xa409_3822, 0x299f_31d0]), answer);
+    }
+
+    /// Each part of a draw's name gives other numbers.
+    #[test]
+    fn words_depend_on_every_part() {
+        let of =
+            |seed: u32, step: i32, round: i32, site: u32, element: u64| word([seed, 0], step, round, site, element);
+        let all = [
+            of(1, 1, 1, 1, 1),
+            of(2, 1, 1, 1, 1),
+            of(1, 2, 1, 1, 1),
+            of(1, 1, 2, 1, 1),
+            of(1, 1, 1, 2, 1),
+            of(1, 1, 1, 1, 2),
+        ];
+        let different: std::collections::BTreeSet<u32> = all.into_iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(of(0, 0, 0, 0, 0), 0x6627_e8d5);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::ir::dim::Dim;
 use crate::ir::scalar::{Monoid, ScalarFunction};
 use crate::ir::types::DType;
 
-/// The fold of the operand over `axes` (ascending). `argmax` and `argmin` fold one axis.
+/// The fold of the operand over `axes` (ascending). `argmax` and `argmin` give the place among the folded elements in row-major order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reduce {
     pub monoid: Monoid,
@@ -25,8 +25,11 @@ impl OpDef for Reduce {
     const DOC: OpDoc = OpDoc {
         name: "reduce",
         summary: "a fold over axes, which disappear",
+        shapes: "x[s] -> s without the axes",
         equation: "y[i] = the fold of x[i, j] over all j",
         derivative: "sum: dx = dy stretched; prod: dx[j] = dy * the product of all others; max, min: dy goes to the first such element; argmax, argmin: none",
+        dtypes: "numbers (bool through `any` and `all`); argmax and argmin give i32",
+        error: "max, min, argmax, argmin: exact. sum, prod: each step rounded, in blocks, blocks of blocks and so on, cut by shape, so a sum's error grows like the logarithm of n (at most some dozens of units in the last place of the sum of the magnitudes for each level), a product's like the number of factors",
     };
 
     fn attributes(&self) -> Attributes {
@@ -46,8 +49,8 @@ impl OpDef for Reduce {
         if !ascending || self.axes.last().is_some_and(|a| *a >= x.rank()) {
             return Err(TypeError::new(format!("axes {:?} of {x}", self.axes)).at([0]));
         }
-        if picks_index(self.monoid) && self.axes.len() != 1 {
-            return Err(TypeError::new(format!("`{}` folds one axis, found {:?}", self.monoid.name(), self.axes)));
+        if picks_index(self.monoid) && self.axes.is_empty() {
+            return Err(TypeError::new(format!("`{}` folds at least one axis", self.monoid.name())));
         }
         if x.dtype == DType::Bool {
             return Err(TypeError::new(format!("`{}` of {x}", self.monoid.name()))
@@ -105,11 +108,23 @@ impl OpDef for Reduce {
                 inputs: vec![sample::whole(DType::I32, &[7, 3], -9, 9, 2)],
             },
         ];
+        // A product of which one factor is 0, and one with two.
+        for zeros in [&[2][..], &[1, 4]] {
+            let mut product = sample(Monoid::Prod, &[7], &[0]);
+            zeros.iter().for_each(|i| product.inputs[0].data[*i] = 0.0);
+            all.push(product);
+        }
         for (_, monoid) in Monoid::ALL {
             all.extend([sample(monoid, &[19], &[0]), sample(monoid, &[3, 5], &[0]), sample(monoid, &[3, 5], &[1])]);
             all.extend([sample(monoid, &[3, 1], &[1]), sample(monoid, &[0, 3], &[1])]);
+            all.push(sample(monoid, &[2, 3, 4], &[0, 2]));
+            all.extend([
+                sample(monoid, &[1], &[0]),
+                sample(monoid, &[41, 3], &[0]),
+                sample(monoid, &[2, 1, 19], &[0, 1, 2]),
+            ]);
             if !picks_index(monoid) {
-                all.extend([sample(monoid, &[2, 3, 4], &[0, 2]), sample(monoid, &[3, 0], &[1])]);
+                all.push(sample(monoid, &[3, 0], &[1]));
             }
         }
         all
@@ -157,16 +172,15 @@ fn pull(b: &mut GraphBuilder, monoid: Monoid, x: ValueId, axes: &[usize], gradie
             let gradient = spread(b, gradient);
             b.apply(ScalarFunction::Mul, &[gradient, others])
         }
-        (Monoid::Max | Monoid::Min, [axis]) => {
+        (Monoid::Max | Monoid::Min, _) => {
             let pick = if monoid == Monoid::Max { Monoid::ArgMax } else { Monoid::ArgMin };
-            let place = b.reduce(pick, x, axes, false).expect("an axis of x");
+            let place = b.reduce(pick, x, axes, false).expect("axes of x");
             let (place, gradient) = (spread(b, place), spread(b, gradient));
-            let index = b.emit(iota::Iota { shape: shape.clone(), axis: *axis }, &[]);
+            let index = position(b, &shape, axes);
             let chosen = b.apply(ScalarFunction::Equal, &[index, place]);
             let zero = b.constant_like(0.0, gradient);
             b.apply(ScalarFunction::Select, &[chosen, gradient, zero])
         }
-        // Several axes are folded one by one, the last first; so the first of equal elements is the first in row-major order.
         (_, [rest @ .., last]) => {
             let folded = b.reduce(monoid, x, &[*last], false).expect("an axis of x");
             let gradient = pull(b, monoid, folded, rest, gradient);
@@ -175,26 +189,31 @@ fn pull(b: &mut GraphBuilder, monoid: Monoid, x: ValueId, axes: &[usize], gradie
     }
 }
 
-/// For each element of `x` the product of all others along `axis`.
+/// For each element of a tensor its place among those of `axes` in row-major order.
+fn position(b: &mut GraphBuilder, shape: &[Dim], axes: &[usize]) -> ValueId {
+    let mut place = None;
+    for axis in axes {
+        let own = b.emit(iota::Iota { shape: shape.to_vec(), axis: *axis }, &[]);
+        place = Some(match place {
+            None => own,
+            Some(outer) => {
+                let size = b.dim_value(&shape[*axis], DType::I32);
+                let size = b.broadcast(size, shape).expect("a scalar stretches");
+                let before = b.apply(ScalarFunction::Mul, &[outer, size]);
+                b.apply(ScalarFunction::Add, &[before, own])
+            }
+        });
+    }
+    place.expect("a fold that picks an element has axes")
+}
+
+/// For each element of `x` the product of all others along `axis`: of those before it times of those after it.
 ///
-/// Not the product divided by the element: that fails at 0, and so would its derivative. Instead each
-/// element gets a copy of its row with itself replaced by 1; what is not stored costs only time.
+/// Not the product divided by the element: that fails at 0, and so would its derivative.
 fn product_of_others(b: &mut GraphBuilder, x: ValueId, axis: usize) -> ValueId {
-    let shape = b.shape_of(x);
-    let rank = shape.len();
-    let mut places = remaining(rank, &[axis]);
-    let mut square = shape.clone();
-    square.push(shape[axis].clone());
-    let permutation: Vec<usize> = places.iter().copied().chain([axis]).collect();
-    let rows = b.transpose(x, &permutation).expect("a permutation of the axes");
-    places.push(rank);
-    let copies = b.broadcast_axes(rows, &square, places).expect("each axis in its place");
-    let own = b.emit(iota::Iota { shape: square.clone(), axis }, &[]);
-    let other = b.emit(iota::Iota { shape: square, axis: rank }, &[]);
-    let same = b.apply(ScalarFunction::Equal, &[own, other]);
-    let one = b.constant_like(1.0, copies);
-    let replaced = b.apply(ScalarFunction::Select, &[same, one, copies]);
-    b.reduce(Monoid::Prod, replaced, &[rank], false).expect("the last axis")
+    let [before, after] =
+        [false, true].map(|reverse| recurrence::products(b, x, axis, reverse, true).expect("an axis of floats"));
+    b.apply(ScalarFunction::Mul, &[before, after])
 }
 
 const FOLD: &[Parameter] = &[
@@ -210,7 +229,10 @@ const FOLD_OR_TWO: &[Parameter] = &[
 ];
 const PICK: &[Parameter] = &[
     Parameter::required("x", "a tensor"),
-    Parameter::optional("axis", "an int, by default the place among all elements in row-major order"),
+    Parameter::optional(
+        "axis",
+        "an int or a list of ints; the place among the elements of them, by default of all, in row-major order",
+    ),
     Parameter::optional("keepdims", "whether the axis stays, with size 1"),
 ];
 
@@ -260,6 +282,15 @@ fn fold(monoid: Monoid, b: &mut GraphBuilder, arguments: &PrimitiveArguments) ->
     Ok(vec![b.reduce(monoid, x, &axes, keepdims)?])
 }
 
+/// As NumPy: no elements have a sum (0) and a product (1), but no largest or smallest.
+fn refuse_nothing(monoid: Monoid, b: &GraphBuilder, x: ValueId, axes: &[usize]) -> Result<(), TypeError> {
+    let ty = b.type_of(x);
+    match axes.iter().find(|a| ty.shape[**a].is(0)) {
+        Some(axis) => Err(TypeError::new(format!("the {} of no elements: axis {axis} of {ty}", monoid.name())).at([0])),
+        None => Ok(()),
+    }
+}
+
 fn mean(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<ValueId>, TypeError> {
     let (x, axes, keepdims) = fold_arguments(b, arguments, 1)?;
     let ty = b.type_of(x).clone();
@@ -270,9 +301,13 @@ fn mean(b: &mut GraphBuilder, arguments: &PrimitiveArguments) -> Result<Vec<Valu
     }
     let count = axes.iter().try_fold(Dim::from(1i64), |p, a| p.mul(&ty.shape[*a]));
     let count = count.ok_or_else(|| TypeError::new(format!("{ty} is too large")).at([0]))?;
+    // A half holds neither a large sum nor a large count.
+    let wide = if ty.dtype.is_half() { DType::F32 } else { ty.dtype };
+    let x = b.cast(x, wide);
     let sum = b.reduce(Monoid::Sum, x, &axes, keepdims)?;
-    let count = b.dim_value(&count, ty.dtype);
-    Ok(vec![b.map(ScalarFunction::Div, &[sum, count])?])
+    let count = b.dim_value(&count, wide);
+    let quotient = b.map(ScalarFunction::Div, &[sum, count])?;
+    Ok(vec![b.cast(quotient, ty.dtype)])
 }
 
 /// As `u8`, so that the fold of nothing is 0 for the largest (`any`) and not 0 for the smallest (`all`).
@@ -296,6 +331,7 @@ fn two_or_fold(
 ) -> Result<Vec<ValueId>, TypeError> {
     if arguments.get(1).is_none() {
         let (x, axes, keepdims) = fold_arguments(b, arguments, 2)?;
+        refuse_nothing(monoid, b, x, &axes)?;
         return Ok(vec![b.reduce(monoid, x, &axes, keepdims)?]);
     }
     if let Some(position) = (2..4).find(|p| arguments.get(*p).is_some()) {
@@ -314,13 +350,12 @@ fn pick(monoid: Monoid, b: &mut GraphBuilder, arguments: &PrimitiveArguments) ->
     let mut x = arguments.tensor(b, 0)?;
     let shape = b.shape_of(x);
     let keepdims = arguments.bool_or(2, false)?;
-    if arguments.get(1).is_some() {
-        let axis = arguments.axis(1, shape.len())?;
-        return Ok(vec![b.reduce(monoid, x, &[axis], keepdims)?]);
+    if let Some(axes) = arguments.axes(1, shape.len())? {
+        refuse_nothing(monoid, b, x, &axes)?;
+        return Ok(vec![b.reduce(monoid, x, &axes, keepdims)?]);
     }
-    let count = shape.iter().try_fold(Dim::from(1i64), |p, d| p.mul(d));
-    let count = count.ok_or_else(|| TypeError::new(format!("{} is too large", b.type_of(x))).at([0]))?;
-    x = b.reshape(x, &[count])?;
+    refuse_nothing(monoid, b, x, &(0..shape.len()).collect::<Vec<_>>())?;
+    x = reshape::flat(b, x)?;
     let place = b.reduce(monoid, x, &[0], false)?;
     let kept = if keepdims { vec![Dim::from(1i64); shape.len()] } else { Vec::new() };
     Ok(vec![b.reshape(place, &kept)?])

@@ -15,12 +15,25 @@ fn product(shape: &[Dim]) -> Option<Dim> {
     shape.iter().try_fold(Dim::from(1i64), |p, d| p.mul(d))
 }
 
+/// The elements as a vector in row-major order.
+///
+/// # Errors
+/// So many elements that their number overflows.
+pub(super) fn flat(b: &mut GraphBuilder, x: ValueId) -> Result<ValueId, TypeError> {
+    let count = product(&b.type_of(x).shape);
+    let count = count.ok_or_else(|| TypeError::new(format!("{} is too large", b.type_of(x))).at([0]))?;
+    b.reshape(x, &[count])
+}
+
 impl OpDef for Reshape {
     const DOC: OpDoc = OpDoc {
         name: "reshape",
         summary: "the same elements in row-major order under another shape",
+        shapes: "x[s] -> shape, as many elements",
         equation: "y[i] = x[j] where i and j are the same row-major position",
         derivative: "dx = reshape(dy)",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {

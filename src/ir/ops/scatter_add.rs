@@ -1,9 +1,7 @@
 //! `scatter_add`: slices added at places given by an integer tensor, in the order of the index.
 
 use super::*;
-use crate::ir::dim::Dim;
-use crate::ir::loops::build::BlockBuilder;
-use crate::ir::loops::{Affine, LoopVar};
+use crate::ir::loops::Affine;
 use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::{DType, ShapeText};
 
@@ -20,12 +18,15 @@ impl OpDef for ScatterAdd {
     const DOC: OpDoc = OpDoc {
         name: "scatter_add",
         summary: "slices added at places given by an integer tensor",
+        shapes: "x[s, n, t], index[i], updates[s, i, t] -> [s, n, t]",
         equation: "y[i, r, k] = x[i, r, k] + the sum of updates[i, j, k] over all j with index[j] = r",
         derivative: "dx = dy, dupdates = gather(dy, index)",
+        dtypes: "x, updates: numbers of one dtype; index: i32",
+        error: "updates are added one by one in row-major order of the index, each sum rounded; integers wrap",
     };
 
     fn attributes(&self) -> Attributes {
-        Attributes::new([("axis", Attribute::Dim(Dim::from(self.axis)))])
+        Attributes::new([("axis", Attribute::dim(self.axis))])
     }
 
     fn from_attributes(attributes: &Attributes) -> Result<Self, String> {
@@ -79,28 +80,29 @@ impl OpDef for ScatterAdd {
         Access::Opaque
     }
 
-    /// Stores have affine addresses, so each place looks for its updates: the cost is places times updates.
+    /// The places are read once for each bundle of lines; within a bundle updates follow one another in order.
     fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value> {
         let (inputs, outputs) = cx.buffers();
         let concrete = "sizes are concrete when a graph is lowered";
-        let (outer, n, inner) = nest::around(&cx.inputs[0].sizes().expect(concrete), self.axis);
+        let sizes = cx.inputs[0].sizes().expect(concrete);
         let count = cx.inputs[1].elements().expect(concrete);
-        let sizes = if inner == 1 { vec![outer, n] } else { vec![outer, n, inner] };
-        nest::elementwise(cx.block, &sizes, |b, vars| {
-            let place = b.index(Affine::scaled(vars[1], 1));
-            let here = nest::address(vars, &[n * inner, inner, 1]);
-            let start = b.load(inputs[0], here.clone());
-            let add = |b: &mut BlockBuilder<'_>, j: LoopVar, sum: &[Value]| {
-                let index = b.load(inputs[1], Affine::scaled(j, 1));
-                let index = gather::lower_clamp(b, index, n);
-                let meant = b.map(ScalarFunction::Equal, &[index, place]);
-                let address = nest::address(&[&vars[..1], &vars[2..]].concat(), &[count * inner, 1]);
-                let update = b.load(inputs[2], address.plus(j, inner as i64));
-                let more = b.map(ScalarFunction::Add, &[sum[0], update]);
-                vec![b.map(ScalarFunction::Select, &[meant, more, sum[0]])]
-            };
-            let total = b.for_carried(count as u64, &[start], add);
-            b.store(outputs[0], here, total[0]);
+        let (outer, n, inner) = nest::around(&sizes, self.axis);
+        nest::lines(cx.block, &[outer, n, inner], 1, false, |b, lines| {
+            lines.each(b, 0, &[(n, 1)], |b, at, _| {
+                let value = b.load(inputs[0], at.clone());
+                b.store(outputs[0], at, value);
+            });
+            b.for_each(count as u64, |b, j| {
+                let place = b.load(inputs[1], Affine::scaled(j, 1));
+                let place = gather::lower_clamp(b, place, n);
+                b.lanes(lines.count as u64, |b, lane| {
+                    let reach = (inner as i64, n as u64);
+                    let before = b.load_at(outputs[0], lines.origin(lane), place, reach);
+                    let update = b.load(inputs[2], lines.origin_of_length(count, lane).plus(j, inner as i64));
+                    let sum = b.map(ScalarFunction::Add, &[before, update]);
+                    b.store_at(outputs[0], lines.origin(lane), place, reach, sum);
+                });
+            });
         });
         Vec::new()
     }
@@ -142,6 +144,19 @@ impl OpDef for ScatterAdd {
             sample(1, &[3, 5], &[7], &[3, 7]),
             sample(1, &[2, 5, 3], &[2, 2], &[2, 2, 2, 3]),
             sample(0, &[4, 3], &[0], &[0, 3]),
+            sample(0, &[0, 3], &[2], &[2, 3]),
+            sample(0, &[1], &[], &[]),
+            sample(0, &[3, 40], &[7], &[7, 40]),
+            sample(2, &[2, 3, 41], &[5], &[2, 3, 5]),
+            sample(0, &[2, 37], &[3], &[3, 37]),
+            Sample {
+                op: ScatterAdd { axis: 0 },
+                inputs: vec![
+                    sample::whole(DType::U8, &[3, 2], 0, 256, 1),
+                    sample::whole(DType::I32, &[9], 0, 3, 2),
+                    sample::whole(DType::U8, &[9, 2], 0, 256, 3),
+                ],
+            },
         ]
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ir::dim::Dim;
+use crate::ir::scalar::ScalarFunction;
+use crate::ir::types::DType;
 use primitive::Argument;
 
 /// Element `i` along an axis is element `start + i * step` of the operand, for `i` below the size.
@@ -62,8 +64,11 @@ impl OpDef for Slice {
     const DOC: OpDoc = OpDoc {
         name: "slice",
         summary: "every so manieth element along each axis",
+        shapes: "x[n, ..] -> sizes",
         equation: "y[i] = x[starts + i * steps]",
         derivative: "dx = dy padded with zeros, reversed where the step is negative",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -171,6 +176,28 @@ impl OpDef for Slice {
                 },
             },
             Primitive {
+                name: "diagonal",
+                doc: "the elements with equal places along two axes, as the last axis: y[.., i] = x[.., i, i]",
+                parameters: const {
+                    &[
+                        X,
+                        Parameter::optional("axis1", "an int, the last but one by default"),
+                        Parameter::optional("axis2", "an int, the last by default"),
+                    ]
+                },
+                rest: false,
+                draws: false,
+                build: |b, a| {
+                    let x = a.tensor(b, 0)?;
+                    let rank = b.type_of(x).rank();
+                    let (first, second) = (a.axis_or(1, -2, rank)?, a.axis_or(2, -1, rank)?);
+                    if first == second {
+                        return Err(TypeError::new("a diagonal is along two axes").at([1, 2]));
+                    }
+                    Ok(vec![diagonal(b, x, first, second)?])
+                },
+            },
+            Primitive {
                 name: "split",
                 doc: "x in parts along an axis: so many equal ones, or ones of the given sizes",
                 parameters: const {
@@ -205,6 +232,11 @@ impl OpDef for Slice {
             sample(&[5, 7], &[0, 3], &[5, 1], &[1, 1]),
             sample(&[4], &[4], &[0], &[1]),
             sample(&[], &[], &[], &[]),
+            sample(&[1], &[0], &[1], &[-1]),
+            sample(&[0, 3], &[0, 2], &[0, 2], &[1, -2]),
+            sample(&[400], &[3], &[5], &[97]),
+            sample(&[400], &[399], &[4], &[-131]),
+            sample(&[6, 5, 9], &[5, 4, 8], &[3, 5, 2], &[-2, -1, -7]),
         ]
     }
 }
@@ -218,6 +250,38 @@ impl Slice {
         let high = dim.sub(&low)?.sub(&reach)?.sub(&Dim::from(1i64))?;
         Some((low, high))
     }
+}
+
+/// The elements whose places along two axes are equal, as the last axis; the axes themselves go.
+///
+/// # Errors
+/// Sizes that are not numbers and not the same.
+pub(super) fn diagonal(b: &mut GraphBuilder, x: ValueId, first: usize, second: usize) -> Result<ValueId, TypeError> {
+    let shape = b.shape_of(x);
+    let others: Vec<usize> = (0..shape.len()).filter(|a| ![first, second].contains(a)).collect();
+    let turned = b.transpose(x, &[&others[..], &[first, second]].concat())?;
+    let (rows, columns) = (&shape[first], &shape[second]);
+    let length = match (rows.constant(), columns.constant()) {
+        (Some(r), Some(c)) => Dim::from(r.min(c)),
+        _ if rows == columns => rows.clone(),
+        _ => return Err(TypeError::new(format!("the diagonal of {} by {}", rows, columns)).at([0])),
+    };
+    let all = rows.mul(columns).ok_or_else(too_large)?;
+    let mut flat: Vec<Dim> = others.iter().map(|a| shape[*a].clone()).collect();
+    let last = flat.len();
+    flat.push(all);
+    let flat_value = b.reshape(turned, &flat)?;
+    // From one element of the diagonal to the next it is a row and one further.
+    let step = columns.add(&Dim::from(1i64)).ok_or_else(too_large)?;
+    if let Some(step) = step.constant() {
+        let mut slice = Slice::along(&flat, last, Dim::from(0i64), length);
+        slice.steps[last] = step;
+        return b.add_one(slice, &[flat_value]);
+    }
+    let numbers = b.emit(iota::Iota { shape: vec![length], axis: 0 }, &[]);
+    let step = b.dim_value(&step, DType::I32);
+    let places = b.map(ScalarFunction::Mul, &[numbers, step])?;
+    b.add_one(gather::Gather { axis: last }, &[flat_value, places])
 }
 
 fn known(dim: &Dim) -> i64 {

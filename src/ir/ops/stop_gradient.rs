@@ -10,8 +10,11 @@ impl OpDef for StopGradient {
     const DOC: OpDoc = OpDoc {
         name: "stop_gradient",
         summary: "the operand, through which no gradient flows",
+        shapes: "x[s] -> [s]",
         equation: "y = x",
         derivative: "dx = 0, by definition",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -59,7 +62,10 @@ impl OpDef for StopGradient {
 
     /// Differences see through it where its gradient does not, so only integers, which have none.
     fn samples() -> Vec<Sample<Self>> {
-        let input = sample::whole(crate::ir::types::DType::I32, &[3, 5], -9, 9, 1);
-        vec![Sample { op: StopGradient, inputs: vec![input] }]
+        let sample = |shape: &[usize]| Sample {
+            op: StopGradient,
+            inputs: vec![sample::whole(crate::ir::types::DType::I32, shape, -9, 9, 1)],
+        };
+        vec![sample(&[3, 5]), sample(&[]), sample(&[19]), sample(&[1]), sample(&[0, 2])]
     }
 }

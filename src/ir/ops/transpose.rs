@@ -23,8 +23,11 @@ impl OpDef for Transpose {
     const DOC: OpDoc = OpDoc {
         name: "transpose",
         summary: "the axes in another order",
+        shapes: "x[s] -> the dims of s in the other order",
         equation: "y[i[p[0]], i[p[1]], ..] = x[i]",
         derivative: "dx = the transpose of dy by the inverse permutation",
+        dtypes: "any",
+        error: "exact",
     };
 
     fn attributes(&self) -> Attributes {
@@ -96,6 +99,10 @@ impl OpDef for Transpose {
             sample(&[17, 19], &[1, 0]),
             sample(&[1, 7], &[1, 0]),
             sample(&[0, 3], &[1, 0]),
+            sample(&[], &[]),
+            sample(&[5], &[0]),
+            sample(&[3, 1, 41], &[2, 1, 0]),
+            sample(&[2, 3, 5, 7], &[3, 1, 0, 2]),
         ]
     }
 }

@@ -152,9 +152,11 @@ impl Pullback<'_> {
                 self.map(F::Neg, &[product])
             }
             (F::Mod, false) => {
-                let quotient = self.map(F::Div, &[a, b]);
-                let floor = self.map(F::Floor, &[quotient]);
-                let product = self.times(floor);
+                // The whole multiple that was taken away; the floor of a rounded quotient may be another.
+                let taken = self.map(F::Sub, &[a, self.result]);
+                let quotient = self.map(F::Div, &[taken, b]);
+                let whole = self.map(F::Round, &[quotient]);
+                let product = self.times(whole);
                 self.map(F::Neg, &[product])
             }
             (F::Pow, true) => self.power_base(a, b),

@@ -50,7 +50,7 @@ impl ScalarFunction {
             ScalarFunction::Sub => x[0] - x[1],
             ScalarFunction::Mul => x[0] * x[1],
             ScalarFunction::Div => x[0] / x[1],
-            ScalarFunction::Mod => x[0] - (x[0] / x[1]).floor() * x[1],
+            ScalarFunction::Mod => float_mod(x[0], x[1]),
             ScalarFunction::Pow => x[0].powf(x[1]),
             ScalarFunction::Atan2 => x[0].atan2(x[1]),
             ScalarFunction::Neg => -x[0],
@@ -139,11 +139,11 @@ pub fn range(dtype: DType) -> (f64, f64) {
 }
 
 /// The value as another dtype: float to int truncates toward zero and saturates (NaN to 0), int to narrower int wraps,
-/// to bool is `!= 0`. Floats are not rounded.
+/// to bool is `!= 0`. Of floats only `f16` and `bf16` are rounded to their dtype.
 pub fn convert(value: f64, from: DType, to: DType) -> f64 {
     match to.storage() {
         DType::Bool => f64::from(u8::from(value != 0.0)),
-        d if d.is_float() => value,
+        d if d.is_float() => round_half(value, d),
         _ if value.is_nan() => 0.0,
         d if from.is_float() => {
             let (low, high) = range(d);
@@ -151,6 +151,22 @@ pub fn convert(value: f64, from: DType, to: DType) -> f64 {
         }
         d => wrap(value as i128, d),
     }
+}
+
+/// A result of an op of `dtype`: for `f16` and `bf16` rounded first to `f32`, in which they are computed, then to the dtype, both to
+/// nearest even. Other values stay as they are.
+pub fn round_half(value: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => half::f16::from_f32(value as f32).to_f64(),
+        DType::BF16 => half::bf16::from_f32(value as f32).to_f64(),
+        _ => value,
+    }
+}
+
+/// What is left of a after whole multiples of b, exactly, with the sign of b.
+fn float_mod(a: f64, b: f64) -> f64 {
+    let rest = a % b;
+    if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
 }
 
 /// The error function to about 1e-15: a series of positive terms, which no cancellation spoils.
@@ -193,6 +209,25 @@ mod tests {
         assert_eq!(convert(f64::NAN, DType::F32, DType::I32), 0.0);
         assert_eq!(convert(300.0, DType::I32, DType::U8), 44.0);
         assert_eq!(convert(-0.5, DType::F32, DType::Bool), 1.0);
+    }
+
+    #[test]
+    fn float_remainders_have_the_sign_of_the_divisor() {
+        let f64s = |a: f64, b: f64| ScalarFunction::Mod.eval(DType::F64, &[a, b]);
+        assert_eq!((f64s(-7.5, 2.0), f64s(7.5, -2.0), f64s(1.0, 0.1)), (0.5, -0.5, 0.09999999999999995));
+        assert_eq!((f64s(1.0, f64::INFINITY), f64s(-1.0, f64::INFINITY)), (1.0, f64::INFINITY));
+    }
+
+    #[test]
+    fn halves_are_rounded_to_nearest_even() {
+        let f16 = |x: f64| convert(x, DType::F32, DType::F16);
+        assert_eq!((f16(2049.0), f16(2051.0), f16(65519.0)), (2048.0, 2052.0, 65504.0));
+        assert_eq!(
+            (f16(65520.0), f16(f64::exp2(-25.0)), f16(f64::exp2(-24.0))),
+            (f64::INFINITY, 0.0, f64::exp2(-24.0))
+        );
+        let bf16 = |x: f64| convert(x, DType::I32, DType::BF16);
+        assert_eq!((bf16(257.0), bf16(259.0)), (256.0, 260.0));
     }
 
     #[test]

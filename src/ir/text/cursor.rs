@@ -1,6 +1,7 @@
 //! A place in one line of a text form, and the small words that can be read there.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::ir::dim::Dim;
 use crate::ir::ops::Attribute;
@@ -144,6 +145,9 @@ impl<'a> Cursor<'a> {
         if self.accept("[") {
             return self.list();
         }
+        if self.accept("{") {
+            return self.function();
+        }
         if let Some(value) = self.accept_float() {
             return Ok(Attribute::float(value));
         }
@@ -158,6 +162,22 @@ impl<'a> Cursor<'a> {
             }
             _ => Ok(Attribute::Dim(self.dim()?)),
         }
+    }
+
+    /// A function's lines up to the `}` that closes its brace. A brace opens at the end of a line and closes at the start of one.
+    fn function(&mut self) -> Result<Attribute, String> {
+        let (mut open, mut end) = (1usize, 0);
+        for line in self.rest.split_inclusive('\n') {
+            open = open - usize::from(line.starts_with('}')) + usize::from(line.trim_end().ends_with('{'));
+            if open == 0 {
+                let lines = self.advance(end);
+                self.expect("}")?;
+                let body = super::parse(lines).map_err(|e| format!("in its body, {e}"))?;
+                return Ok(Attribute::Function(Arc::new(body)));
+            }
+            end += line.len();
+        }
+        Err("a `{` has no `}`".into())
     }
 
     fn list(&mut self) -> Result<Attribute, String> {

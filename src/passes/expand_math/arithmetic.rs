@@ -5,13 +5,26 @@ use crate::ir::loops::Value;
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
 
-/// a - floor(a / b) · b, the product and difference rounded once. Where the rounding of a / b gave a neighbouring whole number, the result
-/// would have the wrong sign; b is added then.
+/// a - floor(a / b) · b, exactly where the quotient has no more than 53 bits: f32 is done in f64.
 pub(super) fn float_mod(m: &mut Math<'_, '_>, a: Value, b: Value) -> Value {
+    if m.dtype() == DType::F64 {
+        return precise_mod(m, a, b);
+    }
+    let (a, b) = (m.convert(a, DType::F64), m.convert(b, DType::F64));
+    let rest = precise_mod(&mut m.within(DType::F64), a, b);
+    m.convert(rest, DType::F32)
+}
+
+/// The product and difference are rounded once. Where the rounding of a / b gave a neighbouring whole number, the result would have the
+/// wrong sign; b is added then. A quotient of 0 leaves a, also for an infinite b.
+fn precise_mod(m: &mut Math<'_, '_>, a: Value, b: Value) -> Value {
     let ratio = m.div(a, b);
     let quotient = m.map(F::Floor, &[ratio]);
     let minus = m.neg(quotient);
     let rest = m.fma(minus, b, a);
+    let zero = m.constant(0.0);
+    let none = m.equal(quotient, zero);
+    let rest = m.select(none, a, rest);
     with_sign_of(m, rest, b)
 }
 

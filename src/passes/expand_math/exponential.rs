@@ -136,6 +136,30 @@ pub(super) fn exp(m: &mut Math<'_, '_>, x: Value) -> Value {
     scale(m, sum, &reduced)
 }
 
+/// exp(x + rest) for f64, |rest| far below |x|, to a little over half a unit in the last place.
+pub(super) fn exp_pair(m: &mut Math<'_, '_>, x: Value, rest: Value) -> Value {
+    let x = m.at_most(x, 710.0);
+    let x = m.at_least(x, -746.0);
+    let reduced = reduce(m, x);
+    // r and the rest as a new r and what rounding takes from it.
+    let lost = r_rest(m, &reduced);
+    let rest = m.add(lost, rest);
+    let r = m.add(reduced.r, rest);
+    let kept = m.sub(r, reduced.r);
+    let rest = m.sub(rest, kept);
+    let p = tail(m, r);
+    let square = m.mul(r, r);
+    let small = m.fma(square, p, rest);
+    // 1 + r + small, without what rounding takes from 1 + r.
+    let one = m.constant(1.0);
+    let near = m.add(one, r);
+    let kept = m.sub(near, one);
+    let taken = m.sub(r, kept);
+    let small = m.add(taken, small);
+    let sum = m.add(near, small);
+    scale(m, sum, &reduced)
+}
+
 /// exp(r) - 1 to about one unit in the last place.
 fn expm1_reduced(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
     let p = tail(m, reduced.r);

@@ -36,6 +36,20 @@ const Q_F64: [f64; 8] = [
     0.132_513_188_388_084_1,
 ];
 
+/// 2/3 rounded, and the rest of it.
+const TWO_THIRDS: [f64; 2] = [0.666_666_666_666_666_6, 3.700_743_415_417_188e-17];
+/// (log(1 + f) / s - 2 - 2/3 z) / z² as a polynomial in z = s², relative error of the logarithm 7.2e-23.
+const BEYOND_F64: [f64; 8] = [
+    0.399_999_999_999_999_8,
+    0.285_714_285_714_451_1,
+    0.222_222_222_175_364_44,
+    0.181_818_188_703_182_28,
+    0.153_845_568_706_904_08,
+    0.133_363_174_328_470_9,
+    0.116_748_181_932_580_5,
+    0.119_890_160_112_637_97,
+];
+
 /// u = 2^k (1 + f).
 struct Parts {
     k: Value,
@@ -105,8 +119,8 @@ fn special(m: &mut Math<'_, '_>, u: Value, result: Value) -> Value {
     m.select(positive, result, outside)
 }
 
-/// log(x). Subnormal numbers are scaled up first.
-pub(super) fn log(m: &mut Math<'_, '_>, x: Value) -> Value {
+/// x = 2^k (1 + f) for any x above 0, subnormal ones scaled up first.
+fn split_any(m: &mut Math<'_, '_>, x: Value) -> Parts {
     let (smallest, shift) = m.pick((f64::from(f32::MIN_POSITIVE), 32.0), (f64::MIN_POSITIVE, 64.0));
     let smallest = m.constant(smallest);
     let subnormal = m.less(x, smallest);
@@ -117,8 +131,74 @@ pub(super) fn log(m: &mut Math<'_, '_>, x: Value) -> Value {
     let parts = split(m, u);
     let taken = m.select(subnormal, shift, zero);
     let k = m.sub(parts.k, taken);
-    let result = log_parts(m, k, parts.f);
+    Parts { k, ..parts }
+}
+
+/// log(x).
+pub(super) fn log(m: &mut Math<'_, '_>, x: Value) -> Value {
+    let parts = split_any(m, x);
+    let result = log_parts(m, parts.k, parts.f);
     special(m, x, result)
+}
+
+/// A number as the sum of two, the second what rounding took from the first.
+struct Pair {
+    high: Value,
+    low: Value,
+}
+
+/// a · b, whose lower parts need not be exact.
+fn product(m: &mut Math<'_, '_>, a: &Pair, b: &Pair) -> Pair {
+    let high = m.mul(a.high, b.high);
+    let minus = m.neg(high);
+    let lost = m.fma(a.high, b.high, minus);
+    let lost = m.fma(a.high, b.low, lost);
+    let low = m.fma(a.low, b.high, lost);
+    Pair { high, low }
+}
+
+/// a + b and what rounding took from it, for |a| >= |b| or a = 0.
+fn sum(m: &mut Math<'_, '_>, a: Value, b: Value) -> Pair {
+    let high = m.add(a, b);
+    let kept = m.sub(high, a);
+    Pair { high, low: m.sub(b, kept) }
+}
+
+/// log(x) for f64 x > 0 as a sum of two numbers, to 2^-63 relative: the pair (high, low). Where x is 0, infinite or NaN, or below 0,
+/// `high` is what `log` gives and `low` means nothing.
+///
+/// s = f / (2 + f) is kept in two parts, and so are z = s², 2/3 + z b(z), its product with s z, and the sum
+/// k ln 2 + 2 s + s z (2/3 + z b(z)).
+pub(super) fn log_pair(m: &mut Math<'_, '_>, x: Value) -> (Value, Value) {
+    let Parts { k, f, .. } = split_any(m, x);
+    let two = m.constant(2.0);
+    let denominator = sum(m, two, f);
+    let high = m.div(f, denominator.high);
+    let minus = m.neg(high);
+    let rest = m.fma(minus, denominator.high, f);
+    let rest = m.fma(minus, denominator.low, rest);
+    let s = Pair { high, low: m.div(rest, denominator.high) };
+
+    let z = product(m, &s, &s);
+    let beyond = m.polynomial(z.high, &BEYOND_F64);
+    let beyond = m.mul(z.high, beyond);
+    let [third, third_rest] = TWO_THIRDS.map(|part| m.constant(part));
+    let factor = sum(m, third, beyond);
+    let factor = Pair { high: factor.high, low: m.add(factor.low, third_rest) };
+    let cube = product(m, &s, &z);
+    let tail = product(m, &cube, &factor);
+
+    let double = m.add(s.high, s.high);
+    let near = sum(m, double, tail.high);
+    let rest = m.fma(two, s.low, tail.low);
+    let rest = m.add(near.low, rest);
+    let [ln2, ln2_rest] = LN_2_F64.map(|part| m.constant(part));
+    let whole = m.mul(k, ln2);
+    let total = sum(m, whole, near.high);
+    let rest = m.fma(k, ln2_rest, rest);
+    let rest = m.add(total.low, rest);
+    let total = sum(m, total.high, rest);
+    (special(m, x, total.high), total.low)
 }
 
 /// log(1 + x): as log of u = 1 + x, with what rounding took from u added to f again. f is x itself for small x.

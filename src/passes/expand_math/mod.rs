@@ -1,4 +1,4 @@
-//! Writes functions like `exp` out as fused multiply-adds, integer operations on the bits, and selects.
+//! Writes functions like `exp`, and conversions of `f16` and `bf16`, out as fused multiply-adds, integer operations on the bits, and selects.
 //!
 //! After this pass kernels hold only functions that every backend has as an instruction, so all backends compute the same bits and
 //! an object file needs no mathematical library. Every expansion is straight-line code without tables, written once for f32 and f64;
@@ -8,6 +8,7 @@
 mod arithmetic;
 mod error_function;
 mod exponential;
+mod half;
 mod inverse_tangent;
 mod logarithm;
 mod math;
@@ -89,6 +90,9 @@ fn needs_expansion(block: &Block, values: &[DType]) -> bool {
         Instruction::Map { function, operands, .. } => {
             operands.last().is_some_and(|o| !is_low_level(*function, values[o.0 as usize]))
         }
+        Instruction::Convert { result, operand } => {
+            half::is_expanded(values[operand.0 as usize], values[result.0 as usize])
+        }
         other => nested(other).into_iter().any(|b| needs_expansion(b, values)),
     })
 }
@@ -114,6 +118,11 @@ fn instruction(b: &mut BlockBuilder<'_>, old: &Instruction) -> Result<(), NoExpa
                 b.define_last_as(*result);
                 return Ok(());
             }
+        }
+        Instruction::Convert { result, operand } if half::is_expanded(b.dtype(*operand), b.dtype(*result)) => {
+            half::convert(b, *operand, b.dtype(*result));
+            b.define_last_as(*result);
+            return Ok(());
         }
         Instruction::For { body, .. } | Instruction::Lanes { body, .. } => *body = inner(b, body)?,
         Instruction::Fold { body, merge, .. } => {
@@ -153,7 +162,7 @@ fn expand(b: &mut BlockBuilder<'_>, function: F, dtype: DType, x: &[Value]) -> R
         F::Sin => trigonometric::sin(&mut m, x[0]),
         F::Cos => trigonometric::cos(&mut m, x[0]),
         F::Tan => trigonometric::tan(&mut m, x[0]),
-        F::Pow if dtype == DType::F32 => power::pow(&mut m, x[0], x[1]),
+        F::Pow => power::pow(&mut m, x[0], x[1]),
         _ => return none,
     };
     Ok(())

@@ -109,24 +109,47 @@ fn reduce_f64(m: &mut Math<'_, '_>, x: Value) -> (Value, Value, Value) {
     let [first, second, third] = HALF_PI.map(|part| m.constant(part));
     // Exact: both terms are multiples of 2^-52, and so is their difference, which is below 1.
     let near = m.fma(minus_n, first, x);
-    let r = m.fma(minus_n, second, near);
-    let taken = m.sub(near, r);
-    let rest = m.fma(minus_n, second, taken);
-    let r_rest = m.fma(minus_n, third, rest);
-    (r, r_rest, shifted)
+    // near - n second as a sum of two numbers, whichever of its terms is the larger; the second of them may count once they cancel.
+    let product = m.mul(minus_n, second);
+    let minus_product = m.neg(product);
+    let product_rest = m.fma(minus_n, second, minus_product);
+    let r = m.add(near, product);
+    let added = m.sub(r, near);
+    let kept = m.sub(r, added);
+    let lost = m.sub(near, kept);
+    let lost_of_product = m.sub(product, added);
+    let lost = m.add(lost, lost_of_product);
+    let rest = m.add(lost, product_rest);
+    let rest = m.fma(minus_n, third, rest);
+    let whole = m.add(r, rest);
+    let taken = m.sub(whole, r);
+    (whole, m.sub(rest, taken), shifted)
+}
+
+/// A value and what rounding took from it.
+struct Rounded {
+    value: Value,
+    rest: Value,
+}
+
+/// a + b, |a| the larger.
+fn rounded_sum(m: &mut Math<'_, '_>, a: Value, b: Value) -> Rounded {
+    let value = m.add(a, b);
+    let kept = m.sub(value, a);
+    Rounded { value, rest: m.sub(b, kept) }
 }
 
 /// sin(r + r_rest).
-fn sine(m: &mut Math<'_, '_>, v: &Reduced) -> Value {
+fn sine(m: &mut Math<'_, '_>, v: &Reduced) -> Rounded {
     let square = m.mul(v.r, v.r);
     let p = m.polynomial(square, &SINE);
     let cube = m.mul(square, v.r);
     let rest = m.fma(cube, p, v.r_rest);
-    m.add(v.r, rest)
+    rounded_sum(m, v.r, rest)
 }
 
 /// cos(r + r_rest); the rounding error of 1 - r²/2 is added again.
-fn cosine(m: &mut Math<'_, '_>, v: &Reduced) -> Value {
+fn cosine(m: &mut Math<'_, '_>, v: &Reduced) -> Rounded {
     let square = m.mul(v.r, v.r);
     let p = m.polynomial(square, &COSINE);
     let (half, one) = (m.constant(0.5), m.constant(1.0));
@@ -138,13 +161,18 @@ fn cosine(m: &mut Math<'_, '_>, v: &Reduced) -> Value {
     let rest = m.fma(fourth, p, lost);
     let minus_r = m.neg(v.r);
     let rest = m.fma(minus_r, v.r_rest, rest);
-    m.add(near, rest)
+    rounded_sum(m, near, rest)
 }
 
 /// `negative ? -x : x`.
 fn negate_if(m: &mut Math<'_, '_>, negative: Value, x: Value) -> Value {
     let minus = m.neg(x);
     m.select(negative, minus, x)
+}
+
+/// `first ? a : b`.
+fn either(m: &mut Math<'_, '_>, first: Value, a: &Rounded, b: &Rounded) -> Rounded {
+    Rounded { value: m.select(first, a.value, b.value), rest: m.select(first, a.rest, b.rest) }
 }
 
 /// Does the work in f64 and rounds to the dtype of `x`.
@@ -161,7 +189,7 @@ fn in_f64(m: &mut Math<'_, '_>, x: Value, work: impl FnOnce(&mut Math<'_, '_>, &
 /// sin(x).
 pub(super) fn sin(m: &mut Math<'_, '_>, x: Value) -> Value {
     in_f64(m, x, |m, v| {
-        let (s, c) = (sine(m, v), cosine(m, v));
+        let (s, c) = (sine(m, v).value, cosine(m, v).value);
         let chosen = m.select(v.odd, c, s);
         negate_if(m, v.minus_sine, chosen)
     })
@@ -169,12 +197,24 @@ pub(super) fn sin(m: &mut Math<'_, '_>, x: Value) -> Value {
 
 /// tan(x).
 pub(super) fn tan(m: &mut Math<'_, '_>, x: Value) -> Value {
+    let single = m.dtype() == DType::F32;
     in_f64(m, x, |m, v| {
         let (s, c) = (sine(m, v), cosine(m, v));
-        let minus_c = m.neg(c);
-        let numerator = m.select(v.odd, minus_c, s);
-        let denominator = m.select(v.odd, s, c);
-        m.div(numerator, denominator)
+        let numerator = either(m, v.odd, &c, &s);
+        let numerator =
+            Rounded { value: negate_if(m, v.odd, numerator.value), rest: negate_if(m, v.odd, numerator.rest) };
+        let denominator = either(m, v.odd, &s, &c);
+        let quotient = m.div(numerator.value, denominator.value);
+        if single {
+            return quotient;
+        }
+        // What the quotient leaves of the numerator, divided once more.
+        let minus = m.neg(quotient);
+        let left = m.fma(minus, denominator.value, numerator.value);
+        let left = m.add(left, numerator.rest);
+        let left = m.fma(minus, denominator.rest, left);
+        let more = m.div(left, denominator.value);
+        m.add(quotient, more)
     })
 }
 
@@ -184,7 +224,7 @@ pub(super) fn cos(m: &mut Math<'_, '_>, x: Value) -> Value {
     let wide = m.convert(x, DType::F64);
     let mut wide_math = m.within(DType::F64);
     let reduced = reduce(&mut wide_math, wide, from);
-    let (s, c) = (sine(&mut wide_math, &reduced), cosine(&mut wide_math, &reduced));
+    let (s, c) = (sine(&mut wide_math, &reduced).value, cosine(&mut wide_math, &reduced).value);
     let chosen = wide_math.select(reduced.odd, s, c);
     let result = negate_if(&mut wide_math, reduced.minus_cosine, chosen);
     m.convert(result, from)

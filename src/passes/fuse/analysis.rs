@@ -1,10 +1,12 @@
 //! The facts about a function that fusion and lowering share: sizes, classes, what is kept in memory, and how values are reached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::classify::{Class, classify};
+use super::placement;
 use crate::ir::graph::{Function, NodeId, ValueId};
 use crate::ir::loops::{Affine, LoopVar};
+use crate::ir::ops::Op;
 use crate::passes::lower::view::{self, View};
 
 /// Chains of rearranging ops are kept in memory at every so many links, so that walks along them stay short.
@@ -28,11 +30,13 @@ pub struct Analysis {
     pub stored: BTreeSet<ValueId>,
     /// Nodes computed anew wherever they are read.
     pub free: Vec<bool>,
+    /// Arguments that do not stand in memory as whole row-major arrays, and how they do.
+    places: BTreeMap<ValueId, View>,
 }
 
 impl Analysis {
-    /// Looks at every node of a function whose dims are all concrete.
-    pub fn new(function: &Function) -> Analysis {
+    /// Looks at every node of a function whose dims are all concrete; `places` are as in [`fuse_placed`](super::fuse_placed).
+    pub fn new(function: &Function, places: &BTreeMap<u32, View>) -> Analysis {
         let sizes = function
             .graph
             .nodes()
@@ -40,7 +44,11 @@ impl Analysis {
             .collect();
         let classes = classify(function);
         let free = vec![false; classes.len()];
-        let mut analysis = Analysis { classes, sizes, stored: BTreeSet::new(), free };
+        let placed = function.graph.nodes().filter_map(|(node, n)| match &n.op {
+            Op::Argument(a) => places.get(&a.index).map(|view| (ValueId { node, output: 0 }, view.clone())),
+            _ => None,
+        });
+        let mut analysis = Analysis { classes, sizes, stored: BTreeSet::new(), free, places: placed.collect() };
         analysis.require_stored(function);
         analysis.find_free(function);
         analysis
@@ -77,7 +85,7 @@ impl Analysis {
             chain.push(base);
             base = function.graph.node(base.node).inputs[0];
         }
-        let mut view = View::whole(self.sizes_of(base));
+        let mut view = self.places.get(&base).cloned().unwrap_or_else(|| View::whole(self.sizes_of(base)));
         for step in chain.into_iter().rev() {
             let sizes = self.sizes_of(step);
             view = match self.class(step.node) {
@@ -103,11 +111,30 @@ impl Analysis {
                 Class::Reshape => self.require_reshape(function, ValueId { node: id, output: 0 }),
                 Class::Contract { .. } => node.inputs.iter().for_each(|v| self.require_view(function, *v)),
                 Class::Opaque => node.inputs.iter().for_each(|v| self.require_whole(function, *v)),
+                Class::Loop => {
+                    let Op::Scan(scan) = &node.op else { unreachable!("only a scan is a loop") };
+                    for (operand, value) in node.inputs.iter().enumerate() {
+                        match placement::reads_in_place(scan, operand) {
+                            true => self.require_view(function, *value),
+                            false => self.require_whole(function, *value),
+                        }
+                    }
+                }
                 _ => {}
             }
         }
         for result in &function.results {
             self.require(result.value);
+        }
+        // What was stored on the way is a whole array, of which a reshape may be one that no address can say.
+        let reshapes: Vec<NodeId> =
+            function.graph.nodes().map(|(id, _)| id).filter(|id| *self.class(*id) == Class::Reshape).collect();
+        loop {
+            let before = self.stored.len();
+            reshapes.iter().for_each(|node| self.require_reshape(function, ValueId { node: *node, output: 0 }));
+            if self.stored.len() == before {
+                break;
+            }
         }
     }
 
@@ -143,7 +170,7 @@ impl Analysis {
         if view::reshape_index(from, to, &index).is_some() {
             return;
         }
-        match self.base(function, value) {
+        match self.base(function, operand).filter(|(_, view)| view.reshape(to).is_some()) {
             Some((base, _)) => self.require(base),
             None => self.require(operand),
         }
@@ -202,7 +229,7 @@ impl Analysis {
                 self.collect_reshaped(function, ValueId { node, output: 0 }, index, &mut reads);
             }
             Class::Reduce { .. } => self.collect(function, inputs[0], axes(self.sizes_of(inputs[0])), &mut reads),
-            Class::Contract { .. } | Class::Opaque => {
+            Class::Contract { .. } | Class::Opaque | Class::Loop => {
                 for input in inputs {
                     let base = self.base(function, *input).map_or(*input, |(base, _)| base);
                     reads.push(Read { value: base, address: None });

@@ -27,6 +27,15 @@ pub enum Class {
     Contract { left: Vec<u32>, right: Vec<u32>, result: Vec<u32> },
     /// A nest of its own from buffers to buffers.
     Opaque,
+    /// A loop over a function of its own, from buffers to buffers.
+    Loop,
+}
+
+impl Class {
+    /// Whether nothing is computed in the same group, and every result is stored.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Class::Opaque | Class::Loop)
+    }
 }
 
 /// The classes of all nodes, in order.
@@ -39,7 +48,8 @@ pub fn input_types(function: &Function, inputs: &[ValueId]) -> Vec<TensorType> {
     inputs.iter().map(|v| function.graph.type_of(*v).clone()).collect()
 }
 
-fn class_of(function: &Function, node: &Node) -> Class {
+/// The class of a node.
+pub fn class_of(function: &Function, node: &Node) -> Class {
     let inputs = input_types(function, &node.inputs);
     match node.op.access(&inputs, &node.outputs) {
         Access::Source => Class::Source,
@@ -47,6 +57,7 @@ fn class_of(function: &Function, node: &Node) -> Class {
         Access::Reduce { axes, monoid } => Class::Reduce { axes, monoid },
         Access::Contract { left, right, result } => Class::Contract { left, right, result },
         Access::Opaque => Class::Opaque,
+        Access::Loop => Class::Loop,
         Access::Pointwise(maps) => pointwise(node, &inputs, maps),
     }
 }
@@ -76,7 +87,7 @@ fn cost(instruction: &Instruction) -> u32 {
     match instruction {
         Instruction::Constant { .. } | Instruction::Index { .. } => 0,
         Instruction::Map { function, .. } => function_cost(*function),
-        Instruction::LoadAt { .. } => 4,
+        Instruction::LoadAt { .. } | Instruction::StoreAt { .. } => 4,
         Instruction::For { extent, body, .. }
         | Instruction::Lanes { extent, body, .. }
         | Instruction::Fold { extent, body, .. } => {

@@ -54,7 +54,7 @@ pub fn inline(function: &Function, analysis: &Analysis) -> Inlined {
 fn evaluations(analysis: &Analysis, function: &Function, user: NodeId) -> Option<usize> {
     match analysis.class(user) {
         Class::Reduce { .. } => Some(view::elements(analysis.sizes_of(function.graph.node(user).inputs[0]))),
-        Class::Contract { .. } | Class::Opaque | Class::Source => None,
+        Class::Contract { .. } | Class::Opaque | Class::Loop | Class::Source => None,
         _ => Some(view::elements(&analysis.sizes[user.0 as usize][0])),
     }
 }

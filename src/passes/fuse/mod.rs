@@ -4,17 +4,21 @@
 //! producers inlined into it, the pointwise consumers computed at the root's result (its epilogue), and the values it stores.
 //! Decided greedily and in a fixed order: [`analysis`] says what is free and what must be kept, [`inline`] puts
 //! producers with a single consumer into it, [`merge`] joins groups of the same space, [`schedule`] orders them so
-//! that updates in place come after every reader of the old value.
+//! that updates in place come after every reader of the old value. A loop over a function is a group of its own, and its body is cut in the same way.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ir::graph::{Function, Graph, NodeId, ValueId};
+use crate::ir::ops::Op;
 use crate::passes::lower::LowerError;
+use crate::passes::lower::view::View;
 
 pub mod analysis;
 pub mod classify;
 mod inline;
 mod merge;
+pub mod placement;
 mod prepare;
 mod print;
 mod schedule;
@@ -50,6 +54,8 @@ pub enum Kind {
     Contract(NodeId),
     /// A nest of its own.
     Opaque(NodeId),
+    /// A loop over a function of its own.
+    Loop(NodeId),
     /// A value that is in memory goes to one more place.
     Copy,
 }
@@ -73,25 +79,44 @@ pub struct Fused {
     pub function: Function,
     pub analysis: Analysis,
     pub groups: Vec<Group>,
+    /// The functions that loops run, cut as well.
+    pub bodies: BTreeMap<NodeId, Fused>,
     /// Why the function cannot be lowered; there are no groups then.
     pub problem: Option<LowerError>,
 }
 
 /// Cuts a function, whose dims are all concrete, into groups.
 pub fn fuse(function: &Function) -> Fused {
+    fuse_placed(function, &BTreeMap::new())
+}
+
+/// Cuts a function of which some arguments, by number, stand in memory as views and not as whole arrays.
+pub fn fuse_placed(function: &Function, places: &BTreeMap<u32, View>) -> Fused {
     if let Some(problem) = problem(function) {
-        let nothing = Function { graph: Graph::default(), results: Vec::new(), ..function.clone() };
-        let analysis = Analysis::new(&nothing);
-        return Fused { function: nothing, analysis, groups: Vec::new(), problem: Some(problem) };
+        return refused(function, problem);
     }
     let function = &prepare::prepare(function);
-    let analysis = Analysis::new(function);
+    let analysis = Analysis::new(function, places);
+    let scans = function.graph.nodes().filter_map(|(id, node)| match &node.op {
+        Op::Scan(scan) => Some((id, fuse_placed(&scan.body, &placement::places(function, &analysis, id, scan)))),
+        _ => None,
+    });
+    let bodies: BTreeMap<NodeId, Fused> = scans.collect();
+    if let Some(problem) = bodies.values().find_map(|b| b.problem.clone()) {
+        return refused(function, problem);
+    }
     let inlined = inline::inline(function, &analysis);
     let mut units = units::Units::new(function, &analysis, &inlined);
     units.add_updates(function, &analysis);
     let groups = merge::merge(&units);
     let groups = schedule::schedule(function, &analysis, &inlined, &units, &groups);
-    Fused { function: function.clone(), analysis, groups, problem: None }
+    Fused { function: function.clone(), analysis, groups, bodies, problem: None }
+}
+
+fn refused(function: &Function, problem: LowerError) -> Fused {
+    let nothing = Function { graph: Graph::default(), results: Vec::new(), ..function.clone() };
+    let analysis = Analysis::new(&nothing, &BTreeMap::new());
+    Fused { function: nothing, analysis, groups: Vec::new(), bodies: BTreeMap::new(), problem: Some(problem) }
 }
 
 /// The largest tensor, in elements: addresses and their products stay far inside `i64`.

@@ -4,42 +4,54 @@ use std::fmt;
 
 use super::{Destination, Fused, Group, Kind};
 use crate::ir::graph::{NodeId, ValueId};
+use crate::ir::ops::Attribute;
 
 /// Prints every group in the order in which they run.
 pub fn print(fused: &Fused, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "fused {} {{", fused.function.name)?;
-    for (number, group) in fused.groups.iter().enumerate() {
-        print_group(fused, number, group, f)?;
-    }
-    writeln!(f, "}}")
+    print_function(fused, 0, f)
 }
 
-fn print_group(fused: &Fused, number: usize, group: &Group, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Prints a function, or a loop's body some levels deeper.
+fn print_function(fused: &Fused, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let margin = 4 * depth;
+    writeln!(f, "{:margin$}fused {} {{", "", fused.function.name)?;
+    for (number, group) in fused.groups.iter().enumerate() {
+        print_group(fused, number, group, depth, f)?;
+    }
+    writeln!(f, "{:margin$}}}", "")
+}
+
+fn print_group(fused: &Fused, number: usize, group: &Group, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let margin = 4 * depth;
     let kind = match group.kind {
         Kind::Map => "map",
         Kind::Reduce(_) => "reduce",
         Kind::Contract(_) => "contract",
         Kind::Opaque(_) => "opaque",
+        Kind::Loop(_) => "loop",
         Kind::Copy => "copy",
     };
     let sizes: Vec<String> = group.space.iter().map(ToString::to_string).collect();
-    writeln!(f, "  group {number} {kind} [{}] {{", sizes.join(", "))?;
+    writeln!(f, "{:margin$}  group {number} {kind} [{}] {{", "", sizes.join(", "))?;
     let mut nodes: Vec<(NodeId, bool)> = group.inlined.iter().map(|id| (*id, true)).collect();
     nodes.extend(group.members.iter().map(|id| (*id, false)));
     nodes.sort_unstable();
     for (id, inside) in nodes {
-        write!(f, "    ")?;
+        write!(f, "{:margin$}    ", "")?;
         print_node(fused, id, f)?;
         writeln!(f, "{}", if inside { "  // inside its consumer" } else { "" })?;
     }
+    if let Kind::Loop(id) = group.kind {
+        print_function(&fused.bodies[&id], depth + 1, f)?;
+    }
     for store in &group.stores {
-        write!(f, "    store {} -> ", Reference(fused, store.value))?;
+        write!(f, "{:margin$}    store {} -> ", "", Reference(fused, store.value))?;
         match store.destination {
             Destination::Temporary => writeln!(f, "workspace")?,
             Destination::Result(r) => writeln!(f, "result `{}`", fused.function.results[r as usize].name)?,
         }
     }
-    writeln!(f, "  }}")
+    writeln!(f, "{:margin$}  }}", "")
 }
 
 fn print_node(fused: &Fused, id: NodeId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +66,9 @@ fn print_node(fused: &Fused, id: NodeId, f: &mut fmt::Formatter<'_>) -> fmt::Res
 
 fn print_call(fused: &Fused, id: NodeId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let node = fused.function.graph.node(id);
-    let attributes = node.op.attributes().0.into_iter().map(|(name, a)| format!("{name}={}", a));
+    // A loop's body is printed in its group.
+    let short = |(_, a): &(_, Attribute)| !matches!(a, Attribute::Function(_));
+    let attributes = node.op.attributes().0.into_iter().filter(short).map(|(name, a)| format!("{name}={a}"));
     let operands = node.inputs.iter().map(|v| Reference(fused, *v).to_string());
     let all: Vec<String> = operands.chain(attributes).collect();
     write!(f, "{}({})", node.op.doc().name, all.join(", "))

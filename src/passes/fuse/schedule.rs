@@ -66,6 +66,7 @@ fn kind(analysis: &Analysis, members: &[NodeId]) -> Kind {
         Class::Reduce { .. } => Some(Kind::Reduce(*id)),
         Class::Contract { .. } => Some(Kind::Contract(*id)),
         Class::Opaque => Some(Kind::Opaque(*id)),
+        Class::Loop => Some(Kind::Loop(*id)),
         _ => None,
     });
     folding.unwrap_or(if members.is_empty() { Kind::Copy } else { Kind::Map })
@@ -93,7 +94,7 @@ fn stores_of(
     let direct: Vec<Store> = results.map(|r| Store { value, destination: Destination::Result(r as u32) }).collect();
     let read_elsewhere =
         (0..units.work.len()).any(|u| grouping.of_unit[u] != number && units.reads[u].iter().any(|r| r.value == value));
-    let opaque = *analysis.class(value.node) == Class::Opaque;
+    let opaque = analysis.class(value.node).is_alone();
     if direct.is_empty() && (read_elsewhere || opaque) {
         stores.push(Store { value, destination: Destination::Temporary });
     }

@@ -76,7 +76,7 @@ impl Units {
                 let reads = unit_reads(analysis, inlined, id, true);
                 let class = analysis.class(id);
                 let folds = matches!(class, Class::Reduce { .. } | Class::Contract { .. });
-                units.push(Work::Node(id), space, reads, folds, *class == Class::Opaque);
+                units.push(Work::Node(id), space, reads, folds, class.is_alone());
             }
         }
         units
@@ -201,8 +201,10 @@ impl Units {
 /// What a unit reads itself and through the nodes inside it.
 fn unit_reads(analysis: &Analysis, inlined: &Inlined, node: NodeId, same: bool) -> Vec<UnitRead> {
     let sizes = &analysis.sizes[node.0 as usize][0];
-    let pointwise =
-        !matches!(analysis.class(node), Class::Reduce { .. } | Class::Contract { .. } | Class::Opaque | Class::Source);
+    let pointwise = !matches!(
+        analysis.class(node),
+        Class::Reduce { .. } | Class::Contract { .. } | Class::Opaque | Class::Loop | Class::Source
+    );
     let index: Vec<Affine> = (0..sizes.len()).map(|a| Affine::scaled(LoopVar(a as u32), 1)).collect();
     let squeezed_index: Vec<Affine> =
         index.iter().zip(sizes).map(|(i, s)| if *s == 1 { Affine::default() } else { i.clone() }).collect();

@@ -34,7 +34,7 @@ impl Addresses {
         }
         impl Visitor for Collect {
             fn buffer(&mut self, _: &mut BufferId, touch: Touch) {
-                self.weight = Some(if touch == Touch::Write { 2 } else { 1 });
+                self.weight = Some(if touch.writes() { 2 } else { 1 });
             }
             fn affine(&mut self, affine: &mut Affine) {
                 self.found.all.push(affine.clone());
@@ -103,14 +103,6 @@ pub fn spread(rank: usize, loops: &[(&Axis, Affine)]) -> Vec<Affine> {
     index
 }
 
-/// The largest divisor of `extent` in `low..=high`, preferring multiples of 16.
-pub fn divisor(extent: u64, low: u64, high: u64) -> Option<u64> {
-    let fits = |d: &u64| extent.is_multiple_of(*d);
-    let high = high.min(extent);
-    let even = (low..=high).rev().filter(|d| d.is_multiple_of(16)).find(fits);
-    even.or_else(|| (low..=high).rev().find(fits))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,12 +119,5 @@ mod tests {
         let axes = addresses.collapse(&[2, 3, 4], &[0; 3]);
         assert_eq!(axes.iter().map(|a| (a.axis, a.extent)).collect::<Vec<_>>(), [(1, 6), (2, 4)]);
         assert_eq!(addresses.vector_axis(&axes), Some(1));
-    }
-
-    #[test]
-    fn divisors_prefer_whole_vectors() {
-        assert_eq!(divisor(401_408, 2048, 16_384), Some(14_336));
-        assert_eq!(divisor(100_003, 2048, 16_384), None);
-        assert_eq!(divisor(30, 4, 20), Some(15));
     }
 }

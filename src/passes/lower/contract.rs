@@ -1,8 +1,9 @@
 //! Groups around a contraction: which labels are rows, columns and depth of a matrix product, and which are loops around it.
 //!
 //! The columns become lanes, so they are the axis along which the epilogue stores contiguously; left and right change roles where
-//! that fits better (a product of numbers commutes, so results stay the same bits). What is no matrix product of floats (a dot
-//! product, integers, depth axes that do not run together) is a [`Fold`] of products.
+//! that fits better (a product of numbers commutes, so results stay the same bits). Depth axes that do not run together are rounds
+//! around the innermost one. What is no matrix product of floats (a dot product, integers, one whose contiguous axis is a batch) is a
+//! [`Fold`] of products.
 
 use super::axes::{Addresses, Axis, spread};
 use super::emit::{Context, Emitter};
@@ -11,7 +12,7 @@ use super::fold::Fold;
 use super::map::nested;
 use crate::ir::graph::NodeId;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
-use crate::ir::loops::{Affine, Contract, Instruction, Matrix};
+use crate::ir::loops::{Affine, Contract, Cut, Instruction, Matrix, Round};
 use crate::ir::scalar::{Monoid, ScalarFunction};
 use crate::ir::types::DType;
 use crate::passes::fuse::Group;
@@ -20,6 +21,9 @@ const BATCH: u8 = 0;
 const LEFT: u8 = 1;
 const RIGHT: u8 = 2;
 const DEPTH: u8 = 3;
+
+/// A row axis this long is as good as any longer one; the innermost of those is taken, for its rows lie close together.
+const ENOUGH_ROWS: u64 = 8;
 
 /// An operand: its buffer, and its address as a function of the product's axes.
 #[derive(Clone, Debug)]
@@ -51,7 +55,8 @@ struct Shape {
     outer: Vec<Axis>,
     row: Option<Axis>,
     column: Axis,
-    depth: Option<Axis>,
+    /// Outermost first.
+    depth: Vec<Axis>,
 }
 
 /// The kernels of a group whose root is a contraction with these labels.
@@ -136,23 +141,24 @@ impl Product {
         }
         let (epilogue, all) = self.probe(cx, group);
         let axes = all.collapse(&self.extents, &self.classes);
-        let depth: Vec<&Axis> = axes.iter().filter(|a| a.class == DEPTH).collect();
-        if depth.len() > 1 {
+        let depth = axes.iter().filter(|a| a.class == DEPTH).cloned().collect();
+        let free = |a: &&Axis| a.class == LEFT || a.class == RIGHT;
+        let score = |a: &Axis| epilogue.vector_score(a.axis);
+        let column = axes.iter().filter(free).max_by_key(|a| (score(a), a.axis))?.clone();
+        if axes.iter().any(|a| a.class == BATCH && score(a) > score(&column)) {
             return None;
         }
-        let free = |a: &&Axis| a.class == LEFT || a.class == RIGHT;
-        let column = axes.iter().filter(free).max_by_key(|a| (epilogue.vector_score(a.axis), a.axis))?.clone();
         let others = axes.iter().filter(free).filter(|a| a.class != column.class);
-        let row = others.max_by_key(|a| (a.extent, a.axis)).cloned();
+        let row = others.max_by_key(|a| (a.extent.min(ENOUGH_ROWS), a.axis)).cloned();
         let chosen = |a: &Axis| *a == column || Some(a) == row.as_ref() || a.class == DEPTH;
         let outer = axes.iter().filter(|a| !chosen(a)).cloned().collect();
-        let shape = Shape { outer, row, depth: depth.first().map(|d| (*d).clone()), column };
+        let shape = Shape { outer, row, depth, column };
         (!self.is_dot(&shape)).then_some(shape)
     }
 
     /// Whether both operands lie along the depth and no row uses a column again: then each result is a dot product.
     fn is_dot(&self, shape: &Shape) -> bool {
-        let Some(depth) = &shape.depth else { return false };
+        let Some(depth) = shape.depth.last() else { return false };
         let along = |o: &Operand| o.strides[depth.axis] == 1;
         let (_, right) = self.operands(shape);
         shape.row.is_none() && along(&self.left) && along(&self.right) && right.strides[shape.column.axis] != 1
@@ -173,7 +179,7 @@ impl Product {
                 self.write_product(&mut emitter, b, group, shape, around);
             });
         });
-        Draft { kernel, buffers: emitter.parameters }
+        emitter.draft(kernel)
     }
 
     fn write_product<'s>(
@@ -193,8 +199,18 @@ impl Product {
             row_stride: step(o, rows),
             column_stride: step(o, columns),
         };
-        let left = matrix(b, left, shape.row.as_ref(), shape.depth.as_ref());
-        let right = matrix(b, right, shape.depth.as_ref(), Some(&shape.column));
+        let round = |a: &Axis| Round {
+            count: a.extent,
+            left_stride: left.strides[a.axis],
+            right_stride: right.strides[a.axis],
+        };
+        let (depth, rounds) = shape
+            .depth
+            .split_last()
+            .map_or((None, Vec::new()), |(last, around)| (Some(last), around.iter().map(round).collect()));
+        let extent = depth.map_or(1, |a| a.extent);
+        let left = matrix(b, left, shape.row.as_ref(), depth);
+        let right = matrix(b, right, depth, Some(&shape.column));
         let (row, column, accumulator) = (b.variable(), b.variable(), b.value(self.dtype));
         around.extend(shape.row.as_ref().map(|a| (a, Affine::scaled(row, 1))));
         around.push((&shape.column, Affine::scaled(column, 1)));
@@ -205,7 +221,9 @@ impl Product {
             rows: shape.row.as_ref().map_or(1, |a| a.extent),
             column,
             columns: shape.column.extent,
-            depth: shape.depth.as_ref().map_or(1, |a| a.extent),
+            cut: Cut::of(&rounds, extent),
+            rounds,
+            depth: extent,
             left,
             right,
             accumulator,

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::finish::Draft;
 use super::view;
 use crate::ir::graph::{Function, NodeId, ValueId};
 use crate::ir::loops::build::BlockBuilder;
-use crate::ir::loops::{Affine, Buffer, BufferId, BufferUse, Value};
+use crate::ir::loops::{Affine, Buffer, BufferId, BufferUse, Kernel, Place, Section, Value};
 use crate::ir::ops::{LowerContext, LowerOperands};
+use crate::ir::types::DType;
 use crate::passes::fuse::classify::input_types;
 use crate::passes::fuse::{Analysis, Class, Destination, Group};
 
@@ -17,14 +19,46 @@ pub struct Context<'a> {
     pub analysis: &'a Analysis,
     /// The program's buffers so far.
     pub buffers: Vec<Buffer>,
-    /// The buffer in which a value stands once it is computed.
+    /// What the kernels of this function address.
+    pub arrays: Vec<Array>,
+    /// The array in which a value stands once it is computed.
     pub homes: HashMap<ValueId, u32>,
-    /// The buffer of each result; for an update, of its argument.
+    /// The array of each result; for an update, of its argument.
     pub results: Vec<u32>,
 }
 
+/// Something to be addressed: a section of a program buffer.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub name: String,
+    pub dtype: DType,
+    pub elements: u64,
+    pub section: Section,
+}
+
+impl Array {
+    /// A whole buffer with this number.
+    pub fn of(buffer: &Buffer, number: u32) -> Array {
+        let Buffer { name, dtype, elements, .. } = buffer.clone();
+        Array { name, dtype, elements, section: Section::whole(number) }
+    }
+}
+
 impl Context<'_> {
-    /// The program buffer of one of a group's stores.
+    /// A new program buffer as an array of this function.
+    pub fn add(&mut self, buffer: Buffer) -> u32 {
+        self.arrays.push(Array::of(&buffer, self.buffers.len() as u32));
+        self.buffers.push(buffer);
+        self.arrays.len() as u32 - 1
+    }
+
+    /// A new buffer of the workspace.
+    pub fn temporary(&mut self, name: impl Into<String>, dtype: DType, elements: u64) -> u32 {
+        let (name, dtype) = (name.into(), dtype.storage());
+        self.add(Buffer { name, dtype, elements, place: Place::Arena { offset: None } })
+    }
+
+    /// The array of one of a group's stores.
     pub fn target(&self, value: ValueId, destination: Destination) -> u32 {
         match destination {
             Destination::Temporary => self.homes[&value],
@@ -40,27 +74,35 @@ pub struct Emitter<'a> {
     pub cx: &'a Context<'a>,
     /// The nodes this kernel computes; everything else that is work of its own is loaded.
     computed: BTreeSet<NodeId>,
-    /// The program buffer of each buffer parameter.
-    pub parameters: Vec<u32>,
+    /// The array of each buffer parameter.
+    parameters: Vec<u32>,
     known: HashMap<(ValueId, Vec<Affine>), Value>,
     root: Option<(NodeId, Value)>,
+    /// The point of the group's space at which its members are computed.
+    point: Vec<Affine>,
 }
 
 impl<'a> Emitter<'a> {
     /// For a kernel that computes what `group` does.
     pub fn new(cx: &'a Context<'a>, group: &Group) -> Self {
         let computed = group.members.iter().chain(&group.inlined).copied().collect();
-        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), root: None }
+        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), root: None, point: Vec::new() }
     }
 
-    /// The kernel's parameter for a program buffer; its use is found when the kernel is complete.
-    pub fn buffer(&mut self, b: &mut BlockBuilder<'_>, program_buffer: u32) -> BufferId {
-        if let Some(at) = self.parameters.iter().position(|p| *p == program_buffer) {
+    /// The kernel's parameter for an array; its use is found when the kernel is complete.
+    pub fn buffer(&mut self, b: &mut BlockBuilder<'_>, array: u32) -> BufferId {
+        if let Some(at) = self.parameters.iter().position(|p| *p == array) {
             return BufferId(at as u32);
         }
-        self.parameters.push(program_buffer);
-        let buffer = &self.cx.buffers[program_buffer as usize];
-        b.buffer(buffer.name.clone(), buffer.dtype, buffer.elements, BufferUse::Read)
+        self.parameters.push(array);
+        let array = &self.cx.arrays[array as usize];
+        b.buffer(array.name.clone(), array.dtype, array.elements, BufferUse::Read)
+    }
+
+    /// The finished kernel with the sections that it addresses.
+    pub fn draft(self, kernel: Kernel) -> Draft {
+        let sections = self.parameters.iter().map(|array| self.cx.arrays[*array as usize].section.clone());
+        Draft { kernel, buffers: sections.collect() }
     }
 
     /// Runs `write` with nothing remembered and forgets what it computed, as fits the edge of a block.
@@ -123,11 +165,9 @@ impl<'a> Emitter<'a> {
         let reached = reached.and_then(|(base, v)| Some((base, v.reshape(analysis.sizes_of(value))?)));
         let (base, view) = reached.expect("fusion keeps in memory what a reshape cannot be computed through");
         if self.computed.contains(&base.node) {
-            // Two reshapes that undo each other: a group reads what it computes at its own point only.
-            let sizes = analysis.sizes_of(value);
-            let point: Vec<Affine> =
-                index.iter().zip(sizes).filter(|(_, s)| **s != 1).map(|(i, _)| i.clone()).collect();
-            return self.element(b, base, &view::unsqueeze(analysis.sizes_of(base), &point));
+            // Reshapes that undo each other: a group reads what it computes at its own point only.
+            let own = view::unsqueeze(analysis.sizes_of(base), &self.point);
+            return self.element(b, base, &own);
         }
         let parameter = self.buffer(b, self.cx.homes[&base]);
         b.load(parameter, view.address(index))
@@ -162,6 +202,7 @@ impl<'a> Emitter<'a> {
     ///
     /// All values are computed before the first is stored, so updates in place read the old values.
     pub fn stores(&mut self, b: &mut BlockBuilder<'_>, group: &Group, point: &[Affine]) {
+        self.point = point.to_vec();
         let analysis = self.cx.analysis;
         let place = |v: ValueId| view::unsqueeze(analysis.sizes_of(v), point);
         for member in &group.members {

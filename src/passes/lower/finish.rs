@@ -5,25 +5,37 @@ use std::collections::BTreeMap;
 
 use super::hoist::hoist;
 use super::number::renumber;
-use super::visit::{Touch, Visitor, walk};
-use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar, ParallelLoop};
+use super::visit::{Touch, Visitor, each_affine, walk};
+use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar, ParallelLoop, Section};
 use crate::passes::fuse::classify::block_cost;
 
 /// The work of one chunk of a parallel loop, in simple instructions on one element.
 pub const CHUNK_WORK: u64 = 16_384;
 
-/// A kernel and the program buffer of each of its parameters.
+/// A kernel and the section of a program buffer for each of its parameters.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub kernel: Kernel,
-    pub buffers: Vec<u32>,
+    pub buffers: Vec<Section>,
 }
 
 /// The kernel ready to be shared: equal kernels are equal values, but for the name.
 pub fn finish(mut draft: Draft) -> Draft {
     hoist(&mut draft.kernel.body);
+    unwrap_single_round(&mut draft.kernel.body);
     parallelise(&mut draft.kernel);
     renumber(draft)
+}
+
+/// Puts the body of a last loop of one round in its place, so that the loop inside may become parallel.
+fn unwrap_single_round(block: &mut Block) {
+    while let Some(Instruction::For { extent: 1, carried, .. }) = block.instructions.last()
+        && carried.is_empty()
+    {
+        let Some(Instruction::For { var, mut body, .. }) = block.instructions.pop() else { return };
+        each_affine(&mut body, |affine| affine.terms.retain(|(v, _)| *v != var));
+        block.instructions.extend(body.instructions);
+    }
 }
 
 /// The number of simple instructions that a block executes on single elements.
@@ -37,12 +49,11 @@ fn instruction_work(instruction: &Instruction) -> u64 {
         | Instruction::Lanes { extent, body, .. }
         | Instruction::Fold { extent, body, .. } => extent.saturating_mul(work(body).max(1)),
         Instruction::Contract(c) => {
-            c.rows.saturating_mul(c.columns).saturating_mul(c.depth.saturating_add(work(&c.epilogue)))
+            c.rows.saturating_mul(c.columns).saturating_mul(c.steps().saturating_add(work(&c.epilogue)))
         }
         Instruction::Tile(t) => {
-            let depth = t.depth.saturating_mul(t.batches);
             // Multiplications in registers go several times as fast as work on memory.
-            t.rows.saturating_mul(t.columns).saturating_mul((depth / 4).saturating_add(work(&t.epilogue)))
+            t.rows.saturating_mul(t.columns).saturating_mul((t.steps() / 4).saturating_add(work(&t.epilogue)))
         }
         single => u64::from(block_cost(&Block { instructions: vec![single.clone()] })),
     }
@@ -89,6 +100,7 @@ fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
     collect_extents(body, &mut extents);
     let mut accesses = Accesses::default();
     walk(&mut body.clone(), &mut accesses);
+    extents.extend(accesses.indices.iter().copied());
     let written = accesses.of_buffer.values().filter(|uses| uses.written);
     written.into_iter().all(|uses| !uses.anywhere && apart(&uses.addresses, var, extent, &extents))
 }
@@ -123,12 +135,18 @@ struct Uses {
     written: bool,
     /// Whether some read reaches further than its address says.
     anywhere: bool,
+    /// Whether the address to come is that of a matrix, if no index goes on from it.
+    matrix: bool,
     addresses: Vec<Affine>,
 }
 
 #[derive(Default)]
 struct Accesses {
     current: Option<BufferId>,
+    /// The index that goes on from the address to come, as a variable of its own.
+    index: Option<(LoopVar, i64)>,
+    /// The variables made for indices, with their extents.
+    indices: Vec<(LoopVar, u64)>,
     of_buffer: BTreeMap<BufferId, Uses>,
 }
 
@@ -136,13 +154,27 @@ impl Visitor for Accesses {
     fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
         self.current = Some(*buffer);
         let uses = self.of_buffer.entry(*buffer).or_default();
-        uses.written |= touch == Touch::Write;
-        uses.anywhere |= touch == Touch::ReadFrom;
+        uses.written |= touch.writes();
+        uses.matrix |= touch.is_many();
+    }
+    fn reach(&mut self, stride: i64, extent: u64) {
+        // Counted down from the last number, which no kernel's own variables reach.
+        let var = LoopVar(u32::MAX - self.indices.len() as u32);
+        self.indices.push((var, extent));
+        self.index = Some((var, stride));
     }
     fn affine(&mut self, affine: &mut Affine) {
-        if let Some(buffer) = self.current.take() {
-            self.of_buffer.entry(buffer).or_default().addresses.push(affine.clone());
-        }
+        let Some(buffer) = self.current.take() else { return };
+        let uses = self.of_buffer.entry(buffer).or_default();
+        let address = match self.index.take() {
+            Some((var, stride)) => affine.clone().plus(var, stride),
+            None => {
+                uses.anywhere |= uses.matrix;
+                affine.clone()
+            }
+        };
+        uses.matrix = false;
+        uses.addresses.push(address);
     }
 }
 

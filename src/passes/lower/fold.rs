@@ -1,16 +1,17 @@
 //! Loop nests that fold: the same for reductions and for contractions that no tile computes.
 //!
 //! If the vector axis is reduced, each result is a `Fold` (16 fixed lanes and a fixed tree); if it is kept, each lane accumulates
-//! a result of its own in a serial loop, in blocks of [`ROUNDS`](super::fold_nest) whose partial results are then added, so that rounding
-//! errors grow slowly. A large fold with few results goes in two steps through partial results in memory, cut by shape alone.
+//! a result of its own in a serial loop. Either goes in blocks, and blocks of blocks, so that rounding errors grow with the logarithm
+//! of the length ([`fold_nest`](super::fold_nest)). A large fold with few results goes in two steps through partial results in memory, cut by shape alone.
 
-use super::axes::{Addresses, Axis, divisor};
+use super::axes::{Addresses, Axis};
 use super::emit::{Context, Emitter};
 use super::finish::{CHUNK_WORK, Draft};
 use super::fold_nest::Nest;
 use super::monoid;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
-use crate::ir::loops::{Affine, Buffer, Place, Value};
+use crate::ir::loops::sums::divisor;
+use crate::ir::loops::{Affine, Value};
 use crate::ir::scalar::Monoid;
 use crate::ir::types::DType;
 use crate::passes::fuse::Group;
@@ -126,13 +127,7 @@ impl Fold<'_> {
         let kept: Vec<usize> =
             self.extents.iter().zip(&self.reduced).map(|(e, r)| if *r { 1 } else { *e as usize }).collect();
         let stride: i64 = kept.iter().product::<usize>() as i64;
-        let partial = cx.buffers.len() as u32;
-        cx.buffers.push(Buffer {
-            name: "partial".into(),
-            dtype: self.dtype.storage(),
-            elements: pieces * stride as u64,
-            place: Place::Arena { offset: None },
-        });
+        let partial = cx.temporary("partial", self.dtype, pieces * stride as u64);
         let mut drafts = Vec::new();
         let whole = Piece { at, start: 0, first: 0, blocks: extent / size, size };
         let rest = Piece { at, start: extent - extent % size, first: extent / size, blocks: 1, size: extent % size };
@@ -199,5 +194,5 @@ struct Piece {
 fn write(cx: &Context<'_>, group: &Group, body: impl FnOnce(&mut Emitter<'_>, &mut BlockBuilder<'_>)) -> Draft {
     let mut emitter = Emitter::new(cx, group);
     let kernel = KernelBuilder::new().finish("fold", None, |b| body(&mut emitter, b));
-    Draft { kernel, buffers: emitter.parameters }
+    emitter.draft(kernel)
 }

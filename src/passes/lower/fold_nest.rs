@@ -6,14 +6,15 @@ use super::fold::{Fold, KEPT, Plan, Sink};
 use super::map::{nested, parts};
 use super::monoid;
 use crate::ir::loops::build::BlockBuilder;
+use crate::ir::loops::sums::divisor;
 use crate::ir::loops::{Affine, Value};
 use crate::ir::scalar::Monoid;
 
-/// Rounds of a serial accumulation before its result goes into the next partial result.
+/// Rounds of a serial accumulation in one block, where no divisor of the extent is near.
 const ROUNDS: u64 = 32;
 
-/// The longest run that one `Fold` takes.
-const LONGEST_FOLD: u64 = 4096;
+/// Elements of one `Fold`, where no divisor of the extent is near: 64 for each lane.
+const FOLD: u64 = 1024;
 
 /// One kernel of a fold being written.
 pub struct Nest<'n> {
@@ -115,9 +116,7 @@ impl Nest<'_> {
             around.push((*axis, index));
             self.accumulate(e, b, rest, &around)
         };
-        let blocked = rest.is_empty() && self.vector_is_kept() && self.rounds();
-        let block = if blocked { ROUNDS } else { u64::MAX };
-        self.in_blocks(b, self.start(*axis), self.extent(*axis), block, &mut |s, b, start, extent| {
+        self.in_blocks(b, self.start(*axis), self.extent(*axis), ROUNDS, &mut |s, b, start, extent| {
             s.carried(b, extent, &mut |b, var| inner(b, start.clone().sum(&var)))
         })
     }
@@ -138,7 +137,7 @@ impl Nest<'_> {
         }
         let Some(vector) = self.plan.vector else { return self.element(e, b, around) };
         let (start, extent) = (self.start(vector), self.extent(vector));
-        self.in_blocks(b, start, extent, LONGEST_FOLD, &mut |s, b, start, extent| {
+        self.in_blocks(b, start, extent, FOLD, &mut |s, b, start, extent| {
             let element = |b: &mut BlockBuilder<'_>, var| {
                 let mut around = around.clone();
                 around.push((vector, start.plus(var, 1)));
@@ -154,7 +153,9 @@ impl Nest<'_> {
         monoid::element(b, self.fold.monoid, value, self.fold.position(&index))
     }
 
-    /// Runs `fold` on an axis at once, or block by block if it is longer than two blocks.
+    /// Runs `fold` on an axis at once, or on blocks of it if it is longer than two: their results are folded in blocks of [`ROUNDS`] in
+    /// turn, so that no number takes part in more than some dozens of additions at each of log(extent) levels. What is exact in any
+    /// order needs no blocks.
     fn in_blocks(
         &self,
         b: &mut BlockBuilder<'_>,
@@ -163,13 +164,17 @@ impl Nest<'_> {
         block: u64,
         fold: &mut dyn FnMut(&Self, &mut BlockBuilder<'_>, Affine, u64) -> Vec<Value>,
     ) -> Vec<Value> {
-        if extent / 2 <= block {
+        if extent < 2 * block || !self.rounds() {
             return fold(self, b, start, extent);
         }
-        let blocks = self.carried(b, extent / block, &mut |b, var| {
-            fold(self, b, start.clone().sum(&var.times(block as i64)), block)
+        let size = divisor(extent, block / 2, 2 * block).unwrap_or(block);
+        let blocks = self.in_blocks(b, Affine::default(), extent / size, ROUNDS, &mut |s, b, first, count| {
+            s.carried(b, count, &mut |b, var| {
+                let at = first.clone().sum(&var).times(size as i64);
+                fold(s, b, start.clone().sum(&at), size)
+            })
         });
-        match extent % block {
+        match extent % size {
             0 => blocks,
             rest => {
                 let last = fold(self, b, start.offset((extent - rest) as i64), rest);

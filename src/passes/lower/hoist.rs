@@ -18,7 +18,7 @@ fn written_buffers(block: &Block) -> BTreeSet<BufferId> {
     struct Written(BTreeSet<BufferId>);
     impl Visitor for Written {
         fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
-            if touch == Touch::Write {
+            if touch.writes() {
                 self.0.insert(*buffer);
             }
         }

@@ -1,9 +1,10 @@
 //! Groups without a fold: nests of loops around one vector loop.
 
-use super::axes::{Addresses, Axis, divisor, spread};
+use super::axes::{Addresses, Axis, spread};
 use super::emit::{Context, Emitter};
 use super::finish::{CHUNK_WORK, Draft};
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
+use crate::ir::loops::sums::divisor;
 use crate::ir::loops::{Affine, LoopVar};
 use crate::passes::fuse::Group;
 use crate::passes::fuse::classify::block_cost;
@@ -39,7 +40,7 @@ fn probe(cx: &Context<'_>, group: &Group) -> (Addresses, u32) {
 fn write(cx: &Context<'_>, group: &Group, body: impl FnOnce(&mut Emitter<'_>, &mut BlockBuilder<'_>)) -> Draft {
     let mut emitter = Emitter::new(cx, group);
     let kernel = KernelBuilder::new().finish("map", None, |b| body(&mut emitter, b));
-    Draft { kernel, buffers: emitter.parameters }
+    emitter.draft(kernel)
 }
 
 /// A range of a long axis: `blocks` blocks of `size` elements from `start`; one block is a plain vector loop.

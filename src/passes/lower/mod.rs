@@ -1,6 +1,6 @@
 //! From fused groups to kernels of the loop IR.
 //!
-//! Each group becomes one kernel (a large fold two). [`emit`] writes scalar code, [`axes`] decides which axes run together, [`map`],
+//! Each group becomes one kernel (a large fold two), a loop over a function the kernels of its body ([`repeat`]). [`emit`] writes scalar code, [`axes`] decides which axes run together, [`map`],
 //! [`fold`] and [`contract`] write the nests, and [`finish`] gives kernels their last form, in which equal ones are kept once.
 
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use crate::ir::graph::{ResultRole, ValueId};
 use crate::ir::loops::{Buffer, Place, Program};
 use crate::ir::ops::Op;
+use crate::ir::types::TensorType;
 use crate::passes::fuse::{Class, Destination, Fused, Group, Kind};
 
 mod axes;
@@ -23,11 +24,12 @@ mod name;
 pub mod number;
 mod opaque;
 mod reduce;
+mod repeat;
 pub mod shared;
 pub mod view;
 pub mod visit;
 
-use emit::Context;
+use emit::{Array, Context};
 use finish::Draft;
 use shared::Shared;
 
@@ -52,31 +54,47 @@ pub fn lower(fused: &Fused) -> Result<Program, LowerError> {
     if let Some(problem) = &fused.problem {
         return Err(problem.clone());
     }
-    let mut cx = context(fused);
+    let function = &fused.function;
+    let mut buffers = Vec::new();
+    let mut declare = |name: &str, ty: &TensorType| {
+        let index = buffers.len() as u32;
+        let buffer = buffer(name, ty, Place::Argument { index });
+        let array = Array::of(&buffer, index);
+        buffers.push(buffer);
+        array
+    };
+    let arguments = function.arguments.iter().map(|a| declare(&a.name, &a.ty)).collect();
+    let stored = function.results.iter().filter(|r| !matches!(r.role, ResultRole::Update(_)));
+    let results = stored.map(|r| declare(&r.name, function.graph.type_of(r.value))).collect();
+    let pointers = buffers.len() as u32;
+    let mut cx = context(fused, buffers, arguments, results);
     let mut shared = Shared::default();
+    lower_groups(&mut cx, fused, &mut shared);
+    let (kernels, steps) = shared.finish();
+    Ok(Program { name: function.name.clone(), buffers: cx.buffers, kernels, steps, pointers, arena_bytes: 0 })
+}
+
+/// Writes the steps of all groups.
+fn lower_groups(cx: &mut Context<'_>, fused: &Fused, shared: &mut Shared) {
     for group in &fused.groups {
+        if let Kind::Loop(node) = group.kind {
+            repeat::lower(cx, shared, fused, node);
+            continue;
+        }
         if group.space.contains(&0) && !matches!(group.kind, Kind::Opaque(_)) {
             continue;
         }
-        let drafts = lower_group(&mut cx, fused, group);
+        let drafts = lower_group(cx, fused, group);
         let name = name::of_group(fused, group);
         drafts.into_iter().for_each(|draft| shared.call(draft, &name));
     }
-    let pointers = cx.buffers.iter().filter(|b| matches!(b.place, Place::Argument { .. })).count() as u32;
-    Ok(Program {
-        name: fused.function.name.clone(),
-        buffers: cx.buffers,
-        kernels: shared.kernels,
-        calls: shared.calls,
-        pointers,
-        arena_bytes: 0,
-    })
 }
 
 fn lower_group(cx: &mut Context<'_>, fused: &Fused, group: &Group) -> Vec<Draft> {
     match group.kind {
         Kind::Map | Kind::Copy => map::lower(cx, group),
         Kind::Opaque(node) => vec![opaque::lower(cx, group, node)],
+        Kind::Loop(_) => unreachable!("a loop is no kernel"),
         Kind::Reduce(node) | Kind::Contract(node) => match fused.analysis.class(node) {
             Class::Reduce { axes, monoid } => reduce::lower(cx, group, node, axes, *monoid),
             Class::Contract { left, right, result } => contract::lower(cx, group, node, (left, right, result)),
@@ -85,32 +103,30 @@ fn lower_group(cx: &mut Context<'_>, fused: &Fused, group: &Group) -> Vec<Draft>
     }
 }
 
-/// Buffers for the arguments, the results that are no updates, and everything stored in between.
-fn context(fused: &Fused) -> Context<'_> {
+/// What the kernels of a function address: its arguments, its results that are no updates, and everything stored in between, which is added to
+/// `buffers`.
+fn context(fused: &Fused, buffers: Vec<Buffer>, arguments: Vec<Array>, results: Vec<Array>) -> Context<'_> {
     let function = &fused.function;
     let mut cx = Context {
         function,
         analysis: &fused.analysis,
-        buffers: Vec::new(),
+        buffers,
+        arrays: arguments,
         homes: HashMap::new(),
         results: Vec::new(),
     };
-    for argument in &function.arguments {
-        let index = cx.buffers.len() as u32;
-        cx.buffers.push(buffer(&argument.name, &argument.ty, Place::Argument { index }));
-    }
     for (id, node) in function.graph.nodes() {
         if let Op::Argument(argument) = &node.op {
             cx.homes.insert(ValueId { node: id, output: 0 }, argument.index);
         }
     }
+    let mut others = results.into_iter();
     for result in &function.results {
         let number = match result.role {
             ResultRole::Update(argument) => argument,
             _ => {
-                let index = cx.buffers.len() as u32;
-                cx.buffers.push(buffer(&result.name, function.graph.type_of(result.value), Place::Argument { index }));
-                index
+                cx.arrays.extend(others.next());
+                cx.arrays.len() as u32 - 1
             }
         };
         cx.results.push(number);
@@ -120,8 +136,7 @@ fn context(fused: &Fused) -> Context<'_> {
             Destination::Result(number) => cx.results[number as usize],
             Destination::Temporary => {
                 let ty = function.graph.type_of(store.value);
-                cx.buffers.push(buffer(&name::of_value(fused, store.value), ty, Place::Arena { offset: None }));
-                cx.buffers.len() as u32 - 1
+                cx.add(buffer(&name::of_value(fused, store.value), ty, Place::Arena { offset: None }))
             }
         };
         cx.homes.entry(store.value).or_insert(home);
@@ -129,7 +144,7 @@ fn context(fused: &Fused) -> Context<'_> {
     cx
 }
 
-fn buffer(name: &str, ty: &crate::ir::types::TensorType, place: Place) -> Buffer {
+fn buffer(name: &str, ty: &TensorType, place: Place) -> Buffer {
     let elements = ty.elements().expect("fusion found every size") as u64;
     Buffer { name: name.into(), dtype: ty.dtype.storage(), elements, place }
 }

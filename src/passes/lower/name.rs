@@ -12,12 +12,12 @@ pub fn of_group(fused: &Fused, group: &Group) -> String {
     let mut words = match group.kind {
         Kind::Reduce(node) => vec![word(fused, node)],
         Kind::Contract(_) => vec!["contract".to_string()],
-        Kind::Opaque(node) => vec![word(fused, node)],
+        Kind::Opaque(node) | Kind::Loop(node) => vec![word(fused, node)],
         Kind::Map => Vec::new(),
         Kind::Copy => vec!["copy".to_string()],
     };
     let root = match group.kind {
-        Kind::Reduce(node) | Kind::Contract(node) | Kind::Opaque(node) => Some(node),
+        Kind::Reduce(node) | Kind::Contract(node) | Kind::Opaque(node) | Kind::Loop(node) => Some(node),
         Kind::Map | Kind::Copy => None,
     };
     let mut rest: Vec<NodeId> =

@@ -31,7 +31,7 @@ pub fn renumber(draft: Draft) -> Draft {
         parameters.push(BufferParameter { name: format!("{name}{}", counts[kind]), usage, ..parameter.clone() });
         counts[kind] += 1;
     }
-    let buffers = numbers.order.iter().map(|(old, _)| buffers[old.0 as usize]).collect();
+    let buffers = numbers.order.iter().map(|(old, _)| buffers[old.0 as usize].clone()).collect();
     let variables = numbers.variables.len() as u32;
     Draft { kernel: Kernel { buffers: parameters, values, variables, ..kernel }, buffers }
 }
@@ -60,9 +60,9 @@ impl Visitor for Numbers {
             self.order.push((*buffer, (false, false)));
         }
         let uses = &mut self.order[new.0 as usize].1;
-        match touch {
-            Touch::Write => uses.1 = true,
-            Touch::Read | Touch::ReadFrom => uses.0 = true,
+        match touch.writes() {
+            true => uses.1 = true,
+            false => uses.0 = true,
         }
         *buffer = new;
     }

@@ -24,5 +24,5 @@ pub fn lower(cx: &Context<'_>, group: &Group, id: NodeId) -> Draft {
         let operands = LowerOperands::Buffers { inputs: &inputs, outputs: &outputs };
         node.op.lower(&mut LowerContext { block, inputs: &types, outputs: &node.outputs, operands });
     });
-    Draft { kernel, buffers: emitter.parameters }
+    emitter.draft(kernel)
 }

@@ -3,36 +3,87 @@
 use std::collections::HashMap;
 
 use super::finish::{Draft, finish};
-use crate::ir::loops::{Call, Kernel};
+use crate::ir::loops::{Call, Kernel, LoopVar, Step};
 
-/// The kernels of a program, equal ones once, and the calls of them.
-#[derive(Debug, Default)]
+/// The kernels of a program, equal ones once, and the steps that call them.
+#[derive(Debug)]
 pub struct Shared {
     pub kernels: Vec<Kernel>,
-    pub calls: Vec<Call>,
+    /// The steps of the program, then those of each repeat that is being written, outermost first.
+    levels: Vec<Vec<Step>>,
+    /// By content: kernels without their names.
     numbers: HashMap<Kernel, u32>,
     names: HashMap<String, u32>,
+    variables: u32,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            kernels: Vec::new(),
+            levels: vec![Vec::new()],
+            numbers: HashMap::new(),
+            names: HashMap::new(),
+            variables: 0,
+        }
+    }
 }
 
 impl Shared {
-    /// Finishes a kernel and calls it; `name` is its name, or the stem of it if another kernel has that name.
+    /// Finishes a kernel and calls it. If it is the first of its kind `name` is its name, or the stem of it where another kernel has that name.
     pub fn call(&mut self, draft: Draft, name: &str) {
-        let Draft { mut kernel, buffers } = finish(draft);
-        kernel.name = name.to_string();
-        let number = match self.numbers.get(&kernel) {
+        self.call_at(self.depth(), draft, name);
+    }
+
+    /// As [`Shared::call`], before whatever stands at a depth: 0 is outside of all repeats.
+    pub fn call_at(&mut self, depth: usize, draft: Draft, name: &str) {
+        let Draft { kernel, buffers } = finish(draft);
+        let nameless = kernel.named("");
+        let number = match self.numbers.get(&nameless) {
             Some(number) => *number,
             None => {
                 let number = self.kernels.len() as u32;
-                self.numbers.insert(kernel.clone(), number);
+                self.numbers.insert(nameless, number);
                 let count = self.names.entry(name.to_string()).or_insert(0);
                 *count += 1;
-                if *count > 1 {
-                    kernel.name = format!("{name}_{count}");
-                }
-                self.kernels.push(kernel);
+                let name = if *count > 1 { format!("{name}_{count}") } else { name.to_string() };
+                self.kernels.push(kernel.named(&name));
                 number
             }
         };
-        self.calls.push(Call { kernel: number, buffers });
+        self.levels[depth].push(Step::Call(Call { kernel: number, buffers }));
+    }
+
+    /// Adds a step that calls nothing, or whose calls were written before.
+    pub fn push(&mut self, step: Step) {
+        let depth = self.depth();
+        self.levels[depth].push(step);
+    }
+
+    /// A variable for a new repeat.
+    pub fn variable(&mut self) -> LoopVar {
+        self.variables += 1;
+        LoopVar(self.variables - 1)
+    }
+
+    /// How many repeats are being written.
+    pub fn depth(&self) -> usize {
+        self.levels.len() - 1
+    }
+
+    /// From now on steps belong to one more repeat.
+    pub fn enter(&mut self) {
+        self.levels.push(Vec::new());
+    }
+
+    /// Ends the innermost repeat and returns its steps.
+    pub fn leave(&mut self) -> Vec<Step> {
+        self.levels.pop().expect("every `leave` follows its `enter`")
+    }
+
+    /// The kernels and the steps of the whole program.
+    pub fn finish(mut self) -> (Vec<Kernel>, Vec<Step>) {
+        let steps = self.leave();
+        (self.kernels, steps)
     }
 }

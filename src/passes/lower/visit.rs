@@ -14,6 +14,20 @@ pub enum Touch {
     Write,
     /// Reads at many places from the address that follows on: a gather, or a matrix operand.
     ReadFrom,
+    /// Writes at one of many places from the address that follows on: a scatter.
+    WriteFrom,
+}
+
+impl Touch {
+    /// Whether the buffer is written.
+    pub fn writes(self) -> bool {
+        matches!(self, Touch::Write | Touch::WriteFrom)
+    }
+
+    /// Whether more is touched than the element at the address.
+    pub fn is_many(self) -> bool {
+        matches!(self, Touch::ReadFrom | Touch::WriteFrom)
+    }
 }
 
 /// What a walk over a block may look at or change.
@@ -22,6 +36,8 @@ pub trait Visitor {
     fn affine(&mut self, _affine: &mut Affine) {}
     /// A buffer, before its address.
     fn buffer(&mut self, _buffer: &mut BufferId, _touch: Touch) {}
+    /// Between a buffer and its address: how far an index may go on from there, as a stride and a number of places.
+    fn reach(&mut self, _stride: i64, _extent: u64) {}
     /// A value where it is made.
     fn definition(&mut self, _value: &mut Value) {}
     /// A value where it is read.
@@ -57,11 +73,19 @@ fn walk_instruction(instruction: &mut Instruction, visitor: &mut dyn Visitor) {
             visitor.affine(address);
             visitor.definition(result);
         }
-        Instruction::LoadAt { result, buffer, address, index, .. } => {
+        Instruction::LoadAt { result, buffer, address, index, stride, extent } => {
             visitor.buffer(buffer, Touch::ReadFrom);
+            visitor.reach(*stride, *extent);
             visitor.affine(address);
             visitor.operand(index);
             visitor.definition(result);
+        }
+        Instruction::StoreAt { buffer, address, index, stride, extent, value } => {
+            visitor.buffer(buffer, Touch::WriteFrom);
+            visitor.reach(*stride, *extent);
+            visitor.affine(address);
+            visitor.operand(index);
+            visitor.operand(value);
         }
         Instruction::Store { buffer, address, value } => {
             visitor.buffer(buffer, Touch::Write);

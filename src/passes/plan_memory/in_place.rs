@@ -5,23 +5,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Life, is_arena, lives};
-use crate::ir::loops::{Affine, BufferId, BufferUse, Kernel, Program};
+use super::is_arena;
+use super::life::{Life, lives};
+use crate::ir::loops::steps::each_call;
+use crate::ir::loops::{Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, Program, Step, Value};
 use crate::passes::lower::finish::Draft;
 use crate::passes::lower::number::renumber;
 use crate::passes::lower::visit::{Touch, Visitor, walk};
 
-/// Joins buffers of a program where a call allows it.
+/// Joins buffers of a program where a call allows it. A call that is left with nothing but to store what it loads is dropped.
 pub fn reuse_inputs(program: &mut Program) {
     let mut joiner = Joiner {
         lives: lives(program),
+        buffers: program.buffers.clone(),
         homes: (0..program.buffers.len() as u32).collect(),
         numbers: HashMap::new(),
         addresses: program.kernels.iter().map(addresses).collect(),
+        kernels: std::mem::take(&mut program.kernels),
+        next: 0,
     };
-    for number in 0..program.calls.len() {
-        joiner.call(program, number);
-    }
+    joiner.steps(&mut program.steps);
+    program.kernels = joiner.kernels;
     remove_uncalled(program);
 }
 
@@ -30,75 +34,111 @@ type Addresses = BTreeMap<BufferId, Option<Affine>>;
 
 struct Joiner {
     lives: Vec<Option<Life>>,
+    buffers: Vec<Buffer>,
     /// Where each buffer is by now.
     homes: Vec<u32>,
-    /// Kernels with joined parameters, by content.
+    kernels: Vec<Kernel>,
+    /// Kernels with joined parameters, by content: without their names.
     numbers: HashMap<Kernel, u32>,
     addresses: Vec<Addresses>,
+    /// The number of the step that comes next, as lives count them.
+    next: usize,
 }
 
 impl Joiner {
-    fn call(&mut self, program: &mut Program, number: usize) {
-        let kernel = program.calls[number].kernel as usize;
-        let original = program.calls[number].buffers.clone();
-        program.calls[number].buffers = original.iter().map(|b| self.homes[*b as usize]).collect();
+    fn steps(&mut self, steps: &mut Vec<Step>) {
+        steps.retain_mut(|step| {
+            let number = self.next;
+            self.next += 1;
+            match step {
+                Step::Call(call) => return self.call(call, number),
+                Step::Index { target, .. } => target.buffer = self.homes[target.buffer as usize],
+                Step::Repeat(repeat) => {
+                    self.steps(&mut repeat.steps);
+                    self.next += 1;
+                }
+            }
+            true
+        });
+    }
+
+    /// Returns whether the call still does something.
+    fn call(&mut self, call: &mut Call, number: usize) -> bool {
+        let fresh: Vec<u32> = call.buffers.iter().map(|s| s.buffer).collect();
+        call.buffers.iter_mut().for_each(|s| s.buffer = self.homes[s.buffer as usize]);
         let mut joined: Vec<(usize, usize)> = Vec::new();
-        for output in 0..original.len() {
+        for output in 0..fresh.len() {
             let free = |input: &usize| joined.iter().all(|(_, taken)| taken != input);
-            let found = (0..original.len())
-                .filter(free)
-                .find(|input| self.fits(program, number, *input, output, original[output]));
+            let found =
+                (0..fresh.len()).filter(free).find(|input| self.fits(call, number, *input, output, fresh[output]));
             if let Some(input) = found {
-                let home = program.calls[number].buffers[input];
-                self.homes[original[output] as usize] = home;
-                let last = self.lives[original[output] as usize].map_or(number, |l| l.last);
+                let home = call.buffers[input].buffer;
+                self.homes[fresh[output] as usize] = home;
+                let last = self.lives[fresh[output] as usize].map_or(number, |l| l.last);
                 if let Some(life) = &mut self.lives[home as usize] {
                     life.last = last;
                 }
                 joined.push((output, input));
             }
         }
-        if !joined.is_empty() {
-            self.join(program, number, kernel, &joined);
+        if joined.is_empty() {
+            return true;
         }
+        self.join(call, &joined);
+        !stores_what_it_loads(&self.kernels[call.kernel as usize].body)
     }
 
     /// Whether parameter `output`, buffer `fresh`, may take the place of parameter `input` in this call.
-    fn fits(&self, program: &Program, number: usize, input: usize, output: usize, fresh: u32) -> bool {
-        let call = &program.calls[number];
-        let kernel = &program.kernels[call.kernel as usize];
+    fn fits(&self, call: &Call, number: usize, input: usize, output: usize, fresh: u32) -> bool {
+        let kernel = &self.kernels[call.kernel as usize];
         let (from, to) = (&kernel.buffers[input], &kernel.buffers[output]);
-        let (old, new) = (&program.buffers[call.buffers[input] as usize], &program.buffers[fresh as usize]);
-        let once = |buffer: u32| call.buffers.iter().filter(|b| **b == buffer).count() == 1;
+        let source = &call.buffers[input];
+        let (old, new) = (&self.buffers[source.buffer as usize], &self.buffers[fresh as usize]);
+        let once = |buffer: u32| call.buffers.iter().filter(|s| s.buffer == buffer).count() == 1;
         let address = |p: usize| self.addresses[call.kernel as usize].get(&BufferId(p as u32)).cloned().flatten();
         from.usage == BufferUse::Read
             && to.usage == BufferUse::Write
             && is_arena(old)
             && is_arena(new)
             && (old.dtype, old.elements) == (new.dtype, new.elements)
-            && self.lives[call.buffers[input] as usize].is_some_and(|l| l.last == number)
+            && source.is_at_start()
+            && call.buffers[output].is_at_start()
+            && self.lives[source.buffer as usize].is_some_and(|l| l.last == number)
             && self.lives[fresh as usize].is_some_and(|l| l.first == number)
-            && once(call.buffers[input])
+            && once(source.buffer)
             && once(fresh)
             && address(input).is_some_and(|a| Some(a) == address(output))
     }
 
     /// Makes the call use a kernel in which each pair of parameters is one.
-    fn join(&mut self, program: &mut Program, number: usize, kernel: usize, joined: &[(usize, usize)]) {
-        let mut changed = program.kernels[kernel].clone();
+    fn join(&mut self, call: &mut Call, joined: &[(usize, usize)]) {
+        let mut changed = self.kernels[call.kernel as usize].clone();
         walk(&mut changed.body, &mut Replace(joined));
         changed.name = format!("{}_in_place", changed.name);
-        let buffers = program.calls[number].buffers.clone();
-        let Draft { kernel, buffers } = renumber(Draft { kernel: changed, buffers });
-        let next = program.kernels.len() as u32;
-        let new = *self.numbers.entry(kernel.clone()).or_insert(next);
+        let Draft { kernel, buffers } = renumber(Draft { kernel: changed, buffers: call.buffers.clone() });
+        let next = self.kernels.len() as u32;
+        let new = *self.numbers.entry(kernel.named("")).or_insert(next);
         if new == next {
             self.addresses.push(addresses(&kernel));
-            program.kernels.push(kernel);
+            self.kernels.push(kernel);
         }
-        let call = &mut program.calls[number];
         (call.kernel, call.buffers) = (new, buffers);
     }
+}
+
+/// Whether every store puts back what was loaded from the same place.
+fn stores_what_it_loads(block: &Block) -> bool {
+    let mut loaded: BTreeMap<Value, (BufferId, &Affine)> = BTreeMap::new();
+    block.instructions.iter().all(|instruction| match instruction {
+        Instruction::Load { result, buffer, address } => {
+            loaded.insert(*result, (*buffer, address));
+            true
+        }
+        Instruction::Store { buffer, address, value } => loaded.get(value) == Some(&(*buffer, address)),
+        Instruction::For { carried, body, .. } => carried.is_empty() && stores_what_it_loads(body),
+        Instruction::Lanes { body, .. } => stores_what_it_loads(body),
+        _ => false,
+    })
 }
 
 /// Puts inputs in the place of outputs.
@@ -120,7 +160,7 @@ fn addresses(kernel: &Kernel) -> Addresses {
     impl Visitor for Collect {
         fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
             self.current = Some(*buffer);
-            if touch == Touch::ReadFrom {
+            if touch.is_many() {
                 self.found.insert(*buffer, None);
             }
         }
@@ -142,12 +182,12 @@ fn addresses(kernel: &Kernel) -> Addresses {
 fn remove_uncalled(program: &mut Program) {
     let mut numbers = vec![None; program.kernels.len()];
     let mut kept = Vec::new();
-    for call in &mut program.calls {
+    each_call(&mut program.steps, &mut |call| {
         let number = numbers[call.kernel as usize].get_or_insert_with(|| {
             kept.push(program.kernels[call.kernel as usize].clone());
             kept.len() as u32 - 1
         });
         call.kernel = *number;
-    }
+    });
     program.kernels = kept;
 }

@@ -1,14 +1,18 @@
 //! Gives every temporary buffer a place in the arena.
 //!
-//! First outputs take over inputs that die ([`in_place`]). Then a buffer lives from the first call that uses it to the last;
+//! First outputs take over inputs that die ([`in_place`]). Then a buffer lives from the first step that uses it to the last ([`life`]);
 //! largest first, each goes to the lowest offset (a multiple of 64) at which it overlaps no buffer that lives at the same time.
 
 use std::fmt::Write;
 
+use crate::ir::loops::steps::each_section;
 use crate::ir::loops::{Buffer, Place, Program};
+use crate::passes::LoopPass;
 
 mod in_place;
-use crate::passes::LoopPass;
+mod life;
+
+use life::{Life, lives};
 
 /// The pass.
 pub const PASS: LoopPass = LoopPass {
@@ -20,20 +24,7 @@ pub const PASS: LoopPass = LoopPass {
 /// Offsets and the arena's size are multiples of this many bytes.
 const ALIGNMENT: u64 = 64;
 
-/// The first and the last call that use a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Life {
-    first: usize,
-    last: usize,
-}
-
-impl Life {
-    fn meets(self, other: Life) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-}
-
-/// The program with an offset for each arena buffer and the arena's size. Arena buffers that no call uses are removed.
+/// The program with an offset for each arena buffer and the arena's size. Arena buffers that no step uses are removed.
 pub fn plan(mut program: Program) -> Program {
     in_place::reuse_inputs(&mut program);
     remove_unused(&mut program);
@@ -74,7 +65,7 @@ pub fn describe(program: &Program) -> String {
     rows.sort_unstable();
     for (offset, number) in rows {
         let buffer = &program.buffers[number];
-        let life = lives[number].map_or(String::new(), |l| format!("calls {}..={}", l.first, l.last));
+        let life = lives[number].map_or(String::new(), |l| format!("steps {}..={}", l.first, l.last));
         let size = bytes(buffer);
         let name = &buffer.name;
         writeln!(text, "  {offset:>10} {size:>10} bytes  {name}: {}[{}]  {life}", buffer.dtype, buffer.elements)
@@ -91,17 +82,6 @@ fn bytes(buffer: &Buffer) -> u64 {
     buffer.elements * buffer.dtype.bytes() as u64
 }
 
-fn lives(program: &Program) -> Vec<Option<Life>> {
-    let mut lives: Vec<Option<Life>> = vec![None; program.buffers.len()];
-    for (number, call) in program.calls.iter().enumerate() {
-        for buffer in &call.buffers {
-            let life = lives[*buffer as usize].get_or_insert(Life { first: number, last: number });
-            life.last = number;
-        }
-    }
-    lives
-}
-
 fn remove_unused(program: &mut Program) {
     let lives = lives(program);
     let mut numbers = Vec::new();
@@ -113,51 +93,51 @@ fn remove_unused(program: &mut Program) {
         }
     }
     program.buffers = kept;
-    for buffer in program.calls.iter_mut().flat_map(|c| &mut c.buffers) {
-        *buffer = numbers[*buffer as usize];
-    }
+    each_section(&mut program.steps, &mut |section| section.buffer = numbers[section.buffer as usize]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ir::loops::build::KernelBuilder;
-    use crate::ir::loops::{Affine, BufferUse, Call, Kernel, verify};
+    use crate::ir::loops::{Affine, BufferUse, Call, Kernel, LoopVar, Repeat, Section, Step, steps, verify};
+    use crate::ir::scalar::ScalarFunction;
     use crate::ir::types::DType;
 
     fn arena(name: &str, elements: u64) -> Buffer {
         Buffer { name: name.into(), dtype: DType::F32, elements, place: Place::Arena { offset: None } }
     }
 
-    /// Reads element 0 of one buffer and writes element `to` of another.
+    /// Reads element 0 of one buffer and writes twice that as element `to` of another.
     fn kernel(to: i64) -> Kernel {
         let mut k = KernelBuilder::new();
         let source = k.buffer("source", DType::F32, 3, BufferUse::Read);
         let target = k.buffer("target", DType::F32, 3, BufferUse::Write);
-        k.finish("move", None, |b| {
+        k.finish("double", None, |b| {
             let value = b.load(source, Affine::constant(0));
-            b.store(target, Affine::constant(to), value);
+            let twice = b.map(ScalarFunction::Add, &[value, value]);
+            b.store(target, Affine::constant(to), twice);
         })
     }
 
     #[test]
     fn buffers_that_never_live_together_share_memory() {
-        let calls = [vec![0, 1], vec![1, 2], vec![2, 4]].map(|buffers| Call { kernel: 0, buffers });
+        let steps = [vec![0, 1], vec![1, 2], vec![2, 4]].map(|buffers| Step::Call(Call::on_whole(0, buffers)));
         let buffers = vec![arena("a", 10), arena("b", 100), arena("c", 10), arena("unused", 5), arena("d", 3)];
         let kernels = vec![kernel(1)];
-        let program = Program { name: "p".into(), buffers, kernels, calls: calls.into(), pointers: 0, arena_bytes: 0 };
+        let program = Program { name: "p".into(), buffers, kernels, steps: steps.into(), pointers: 0, arena_bytes: 0 };
         let planned = plan(program);
         let offsets: Vec<&Place> = planned.buffers.iter().map(|b| &b.place).collect();
         let at = |offset| Place::Arena { offset: Some(offset) };
         assert_eq!(offsets, [&at(448), &at(0), &at(448), &at(0)]);
         assert_eq!(planned.arena_bytes, 512);
-        assert_eq!(planned.calls[2].buffers, [2, 3]);
+        assert_eq!(planned.steps[2], Step::Call(Call::on_whole(0, [2, 3])));
         insta::assert_snapshot!(describe(&planned), @r"
         arena of 512 bytes for buffers of 492 bytes
-                   0        400 bytes  b: f32[100]  calls 0..=1
-                   0         12 bytes  d: f32[3]  calls 2..=2
-                 448         40 bytes  a: f32[10]  calls 0..=0
-                 448         40 bytes  c: f32[10]  calls 1..=2
+                   0        400 bytes  b: f32[100]  steps 0..=1
+                   0         12 bytes  d: f32[3]  steps 2..=2
+                 448         40 bytes  a: f32[10]  steps 0..=0
+                 448         40 bytes  c: f32[10]  steps 1..=2
         ");
     }
 
@@ -167,18 +147,62 @@ mod tests {
             name: "p".into(),
             buffers: vec![arena("a", 3), arena("b", 3), arena("c", 3)],
             kernels: vec![kernel(to)],
-            calls: calls.iter().map(|b| Call { kernel: 0, buffers: b.to_vec() }).collect(),
+            steps: calls.iter().map(|b| Step::Call(Call::on_whole(0, *b))).collect(),
             pointers: 0,
             arena_bytes: 0,
         };
         let places = |p: Program| {
             let planned = plan(p);
             verify::program(&planned).unwrap();
-            (planned.buffers.len(), planned.calls.last().unwrap().buffers.clone())
+            let last =
+                steps::calls(&planned.steps).last().map(|c| c.buffers.iter().map(|s| s.buffer).collect::<Vec<u32>>());
+            (planned.buffers.len(), last.unwrap_or_default())
         };
         assert_eq!(places(program(0, &[[0, 1], [1, 2]])), (1, vec![0]));
         // Another address, and an input that is read again.
         assert_eq!(places(program(1, &[[0, 1], [1, 2]])), (3, vec![1, 2]));
         assert_eq!(places(program(0, &[[0, 1], [0, 2]])), (2, vec![0]));
+    }
+
+    #[test]
+    fn what_the_next_round_reads_outlasts_the_round() {
+        // a and b are first written before the repeat; b is read once more after it. In a round c lives, then d, then e.
+        let call = |buffers: [u32; 2]| Step::Call(Call::on_whole(0, buffers));
+        let inside = vec![call([0, 2]), call([2, 3]), call([3, 4]), call([4, 0]), call([1, 4])];
+        let repeat = Step::Repeat(Repeat { var: LoopVar(0), count: 3, reverse: false, steps: inside });
+        let program = Program {
+            name: "p".into(),
+            buffers: ["a", "b", "c", "d", "e"].map(|name| arena(name, 3)).into(),
+            kernels: vec![kernel(0)],
+            steps: vec![call([1, 0]), call([0, 1]), repeat, call([1, 0])],
+            pointers: 0,
+            arena_bytes: 0,
+        };
+        let spans: Vec<(usize, usize)> = lives(&program).iter().flatten().map(|l| (l.first, l.last)).collect();
+        assert_eq!(spans, [(0, 9), (0, 9), (3, 4), (4, 5), (5, 7)]);
+        let planned = plan(program);
+        verify::program(&planned).unwrap();
+        // d and e take the place of c, but nothing that of a or b within the repeat.
+        let names: Vec<&str> = planned.buffers.iter().map(|b| b.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(planned.arena_bytes, 3 * 64);
+    }
+
+    #[test]
+    fn a_buffer_that_a_round_reads_before_it_writes_keeps_its_contents() {
+        let call = |buffers: [u32; 2]| Step::Call(Call::on_whole(0, buffers));
+        let repeat = |steps| Step::Repeat(Repeat { var: LoopVar(0), count: 3, reverse: false, steps });
+        let moving = Section { buffer: 1, offset: Affine::scaled(LoopVar(0), 3) };
+        let to_moving = Step::Call(Call { kernel: 0, buffers: vec![Section::whole(0), moving] });
+        let program = Program {
+            name: "p".into(),
+            buffers: vec![arena("a", 3), arena("b", 9), arena("c", 3)],
+            kernels: vec![kernel(1)],
+            steps: vec![repeat(vec![call([0, 2]), call([2, 0]), to_moving])],
+            pointers: 0,
+            arena_bytes: 0,
+        };
+        let spans: Vec<(usize, usize)> = lives(&program).iter().flatten().map(|l| (l.first, l.last)).collect();
+        assert_eq!(spans, [(0, 4), (0, 4), (1, 2)]);
     }
 }

@@ -24,9 +24,7 @@ pub(super) const RULES: &[Rule] = &[
 fn rounded(number: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F32 => f64::from(number as f32),
-        DType::F16 => half::f16::from_f64(number).to_f64(),
-        DType::BF16 => half::bf16::from_f64(number).to_f64(),
-        _ => number,
+        _ => meaning::round_half(number, dtype),
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) const RULES: &[Rule] = &[
         algebra: "f(reshape(a), reshape(b), c) = reshape(f(a, b, c)), where only axes of size 1 come and go",
         apply: map_of_unit_reshapes,
     },
+    Rule {
+        name: "map_of_merge",
+        algebra: "f(reshape(a), b) = reshape(f(a, reshape(b))), where the first only merges axes of something computed",
+        apply: map_of_merge,
+    },
     Rule { name: "slice_of_slice", algebra: "slice(slice(x)) = slice(x)", apply: slice_of_slice },
     Rule {
         name: "slice_of_concat",
@@ -203,6 +208,38 @@ fn map_of_unit_reshapes(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> 
         .into_iter()
         .map(|v| if s.shape_of(v) == outer { s.emit(Reshape { shape: shape.clone() }, &[v]) } else { v })
         .collect();
+    let value = s.emit(map.clone(), &operands);
+    Some(s.emit(Reshape { shape: outer }, &[value]))
+}
+
+/// Whether each axis of `to` is a run of axes of `from`, and some run has several that are no literal 1.
+fn only_merges(from: &[Dim], to: &[Dim]) -> bool {
+    let mut rest = proper_axes(from).into_iter().map(|i| from[i].clone());
+    let mut merged = false;
+    for axis in proper_axes(to) {
+        let Some(mut run) = rest.next() else { return false };
+        while run != to[axis] {
+            let Some(longer) = rest.next().and_then(|d| run.mul(&d)) else { return false };
+            (run, merged) = (longer, true);
+        }
+    }
+    merged && rest.next().is_none()
+}
+
+/// A function of merged axes would be a kernel of its own; of the separate ones it can be computed where they are made. Axes that are
+/// split are an address.
+fn map_of_merge(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let Op::Map(map) = op else { return None };
+    let outer = s.shape_of(inputs[0]);
+    let separate = inputs.iter().find_map(|input| match s.producer(*input) {
+        (Op::Reshape(_), [x]) => {
+            let computed = matches!(s.producer(*x).0, Op::Transpose(_) | Op::Contract(_) | Op::Map(_));
+            let shape = s.shape_of(*x);
+            (computed && only_merges(&shape, &outer)).then_some(shape)
+        }
+        _ => None,
+    })?;
+    let operands: Vec<ValueId> = inputs.iter().map(|v| s.emit(Reshape { shape: separate.clone() }, &[*v])).collect();
     let value = s.emit(map.clone(), &operands);
     Some(s.emit(Reshape { shape: outer }, &[value]))
 }

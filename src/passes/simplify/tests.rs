@@ -19,7 +19,7 @@ fn simplified(nodes: &[&str]) -> Vec<String> {
     source += &format!("result z: output = %{}\n", nodes.len() + 1);
     let mut function = text::parse(&source).unwrap();
     for pass in [PASS, cse::PASS, dce::PASS] {
-        function = (pass.run)(&function).unwrap();
+        function = pass.apply(&function).unwrap();
         verify::function(&function).unwrap();
     }
     let printed = function.to_string();
@@ -97,6 +97,16 @@ fn broadcasts_move_out_and_unit_axes_go() {
     assert_eq!(exp[1], "map(%1) function=exp : f32[4]");
     let sum = simplified(&[row, kept, spread, "reduce(%4) monoid=sum axes=[1] : f32[4]"]);
     assert_eq!(sum[2], "map(%1, %2) function=mul : f32[4]");
+}
+
+#[test]
+fn functions_of_merged_axes_are_computed_before_the_merge() {
+    let turned = "transpose(%0) permutation=[1, 0] : f32[3, 4]";
+    let merged = "reshape(%2) shape=[12] : f32[12]";
+    let other = "reshape(%1) shape=[12] : f32[12]";
+    let sum = "map(%3, %4) function=add : f32[12]";
+    let expected = [turned, "map(%2, %1) function=add : f32[3, 4]", "reshape(%3) shape=[12] : f32[12]"];
+    assert_eq!(simplified(&[turned, merged, other, sum]), expected);
 }
 
 #[test]

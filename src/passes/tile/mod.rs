@@ -2,13 +2,17 @@
 //!
 //! A product large enough becomes loops over tiles of a fixed shape. The right operand is first packed into panels by a kernel of its
 //! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice. The left one is
-//! read where it lies if its depth is contiguous, and packed otherwise, since steps of a power of two miss the first cache. The order of k never changes, so neither do the results.
+//! read where it lies if its depth is contiguous or its rows overlap, as the windows of a convolution do, and packed otherwise, since
+//! steps of a power of two miss the first cache. What no round of a repeat changes is packed once before it. Rounds that follow each other
+//! in both operands become one depth. The order of the sums never changes, so neither do the results.
 //! Which loop is cut for threads, and into what, depends on the shape alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use crate::ir::loops::steps::written;
 use crate::ir::loops::{
-    Buffer, BufferId, BufferParameter, BufferUse, Call, Contract, Instruction, Kernel, Matrix, Place, Program,
+    Buffer, BufferId, BufferParameter, Call, Contract, Cut, Instruction, Kernel, LoopVar, Matrix, Place, Program,
+    Repeat, Round, Section, Step,
 };
 use crate::ir::types::DType;
 use crate::passes::LoopPass;
@@ -31,11 +35,14 @@ pub const PASS: LoopPass =
 /// Products of fewer multiplications stay as they are.
 const SMALLEST: u64 = 2048;
 
-/// With at most so many rows the right operand is read where it lies.
+/// With at most so many rows, counted in all loops that use the same right operand, that is read where it lies.
 const FEW_ROWS: u64 = 8;
 
 /// A left operand whose depth is not contiguous is packed for at least so many columns.
 const MANY_COLUMNS: u64 = 32;
+
+/// A left operand is not packed if that would take so many times its room.
+const MOST_COPIES: u64 = 2;
 
 /// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is a whole cache line.
 const LEFT_PANEL: u64 = 16;
@@ -77,41 +84,85 @@ fn vector_lanes(dtype: DType) -> u64 {
 }
 
 /// What a packed copy was made of; two products with the same key share it while nobody writes the source.
-type PackedKey = (u32, Packing);
+type PackedKey = (Section, Packing);
 
 /// The program with every large contraction cut into tiles.
 pub fn tile(program: Program) -> Program {
-    let Program { name, buffers, kernels, calls, pointers, arena_bytes } = program;
-    let mut tiler = Tiler { buffers, shared: Shared::default(), packed: HashMap::new() };
-    for call in calls {
-        tiler.call(&kernels[call.kernel as usize], call);
-    }
+    let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program;
+    let mut tiler = Tiler { buffers, shared: Shared::default(), packed: HashMap::new(), repeats: Vec::new() };
+    tiler.steps(&kernels, steps);
     let Tiler { buffers, shared, .. } = tiler;
-    Program { name, buffers, kernels: shared.kernels, calls: shared.calls, pointers, arena_bytes }
+    let (kernels, steps) = shared.finish();
+    Program { name, buffers, kernels, steps, pointers, arena_bytes }
+}
+
+/// A repeat that is being written: its variable and the buffers that its steps write.
+struct Around {
+    var: LoopVar,
+    written: BTreeSet<u32>,
 }
 
 struct Tiler {
     buffers: Vec<Buffer>,
     shared: Shared,
     packed: HashMap<PackedKey, u32>,
+    /// Outermost first.
+    repeats: Vec<Around>,
 }
 
 impl Tiler {
+    fn steps(&mut self, kernels: &[Kernel], steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Call(call) => self.call(&kernels[call.kernel as usize], call),
+                Step::Index { ref target, .. } => {
+                    let buffer = target.buffer;
+                    self.packed.retain(|(source, _), _| source.buffer != buffer);
+                    self.shared.push(step);
+                }
+                Step::Repeat(repeat) => self.repeat(kernels, repeat),
+            }
+        }
+    }
+
+    fn repeat(&mut self, kernels: &[Kernel], repeat: Repeat) {
+        let written: BTreeSet<u32> = written(&repeat.steps, kernels).into_iter().collect();
+        self.packed.retain(|(source, _), _| !written.contains(&source.buffer));
+        self.repeats.push(Around { var: repeat.var, written });
+        self.shared.enter();
+        self.steps(kernels, repeat.steps);
+        let steps = self.shared.leave();
+        let around = self.repeats.pop().expect("it was pushed above");
+        // What was packed of one round's data is of no use after it.
+        let lasting =
+            |source: &Section| source.offset.coefficient(around.var) == 0 && !around.written.contains(&source.buffer);
+        self.packed.retain(|(source, _), _| lasting(source));
+        self.shared.push(Step::Repeat(Repeat { steps, ..repeat }));
+    }
+
+    /// Around how many repeats data is packed: outside of all that neither write it nor move along it.
+    fn packing_depth(&self, source: &Section) -> usize {
+        let changes = |a: &Around| a.written.contains(&source.buffer) || source.offset.coefficient(a.var) != 0;
+        self.repeats.iter().rposition(changes).map_or(0, |at| at + 1)
+    }
+
     fn call(&mut self, kernel: &Kernel, call: Call) {
         match Site::find(kernel).filter(|site| worth(&site.contract)) {
             Some(site) => self.product(kernel, &call, &site),
             None => self.shared.call(Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, &kernel.name),
         }
         let written = kernel.buffers.iter().zip(&call.buffers);
-        for (_, buffer) in written.filter(|(p, _)| p.usage != BufferUse::Read) {
-            self.packed.retain(|(source, _), _| source != buffer);
+        for (_, section) in written.filter(|(p, _)| p.usage.writes()) {
+            self.packed.retain(|(source, _), _| source.buffer != section.buffer);
         }
     }
 
     fn product(&mut self, kernel: &Kernel, call: &Call, site: &Site) {
         let contract = &site.contract;
         let dtype = kernel.values[contract.accumulator.0 as usize];
-        let in_place = contract.rows <= FEW_ROWS && contract.right.column_stride == 1;
+        let same_right = |var: LoopVar| contract.right.address.coefficient(var) == 0;
+        let rows = site.around.iter().filter(|a| same_right(a.0)).fold(contract.rows, |n, a| n.saturating_mul(a.1));
+        let in_place = rows <= FEW_ROWS && contract.right.column_stride == 1;
         let shape = match in_place {
             true => TileShape::in_place(dtype, contract.rows),
             false => TileShape::for_product(dtype, contract.columns),
@@ -126,19 +177,24 @@ impl Tiler {
                 row_stride: shape.columns as i64,
                 column_stride: 1,
             };
+            packed_rounds(&mut cut.contract, |round, step| round.right_stride = step, shape.columns);
             layout.right_packed = true;
-            if contract.left.column_stride != 1 && contract.columns >= MANY_COLUMNS {
-                let panel = LEFT_PANEL.next_multiple_of(shape.rows);
-                let packing = Packing::of_left(site, panel);
+            let panel = LEFT_PANEL.next_multiple_of(shape.rows);
+            let packing = Packing::of_left(site, panel);
+            let source = &kernel.buffers[packing.source.0 as usize];
+            let copies = packing.elements() > MOST_COPIES.saturating_mul(source.elements);
+            if contract.left.column_stride != 1 && contract.columns >= MANY_COLUMNS && !copies {
                 cut.contract.left = Matrix {
                     buffer: self.pack(&mut product, &packing),
                     address: packing.packed_address(),
                     row_stride: 1,
                     column_stride: panel as i64,
                 };
+                packed_rounds(&mut cut.contract, |round, step| round.left_stride = step, panel);
                 layout.left_panel = Some(panel);
             }
         }
+        join_rounds(&mut cut.contract);
         for draft in nest::kernels(&product, &cut, layout) {
             self.shared.call(draft, &kernel.name);
         }
@@ -146,18 +202,19 @@ impl Tiler {
 
     /// Packs an operand of `product`, unless an earlier product left the same, and makes the packed one a parameter.
     fn pack(&mut self, product: &mut Draft, packing: &Packing) -> BufferId {
-        let source = product.buffers[packing.source.0 as usize];
+        let source = product.buffers[packing.source.0 as usize].clone();
         let parameter = product.kernel.buffers[packing.source.0 as usize].clone();
-        let key = (source, packing.canonical());
+        let key = (source.clone(), packing.canonical());
         let packed = match self.packed.get(&key) {
             Some(packed) => *packed,
             None => {
                 let packed = self.buffers.len() as u32;
-                let name = format!("packed_{}", self.buffers[source as usize].name);
+                let name = format!("packed_{}", self.buffers[source.buffer as usize].name);
                 let (dtype, elements) = (parameter.dtype, packing.elements());
                 self.buffers.push(Buffer { name, dtype, elements, place: Place::Arena { offset: None } });
-                for draft in packing.kernels(&parameter, source, packed) {
-                    self.shared.call(draft, &format!("pack_{elements}"));
+                let depth = self.packing_depth(&source);
+                for draft in packing.kernels(&parameter, &source, packed) {
+                    self.shared.call_at(depth, draft, &format!("pack_{elements}"));
                 }
                 self.packed.insert(key, packed);
                 packed
@@ -165,15 +222,60 @@ impl Tiler {
         };
         let name = format!("packed_{}", parameter.name);
         product.kernel.buffers.push(BufferParameter { name, elements: packing.elements(), ..parameter });
-        product.buffers.push(packed);
+        product.buffers.push(Section::whole(packed));
         BufferId(product.buffers.len() as u32 - 1)
     }
 }
 
 /// Whether tiles pay for a product.
 fn worth(contract: &Contract) -> bool {
-    let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.depth);
-    work >= SMALLEST && contract.columns >= 4 && contract.depth > 0
+    let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.steps());
+    work >= SMALLEST && contract.columns >= 4
+}
+
+/// Sets the steps from round to round of an operand that is packed with `width` elements a step of the depth.
+fn packed_rounds(contract: &mut Contract, set: fn(&mut Round, i64), width: u64) {
+    let mut step = contract.depth * width;
+    for round in contract.rounds.iter_mut().rev() {
+        set(round, step as i64);
+        step *= round.count;
+    }
+}
+
+/// Joins the innermost rounds with the depth, and rounds with each other, where both operands go on as they would within one.
+///
+/// The sum stays cut where it was: an axis whose last block is shorter is not joined with the one around it.
+fn join_rounds(contract: &mut Contract) {
+    let depth = Round {
+        count: contract.depth,
+        left_stride: contract.left.column_stride,
+        right_stride: contract.right.row_stride,
+    };
+    let axes: Vec<Round> = contract.rounds.iter().copied().chain([depth]).collect();
+    // Innermost first, each with the size of a block if it is cut.
+    let mut joined: Vec<(Round, Option<u64>)> = Vec::new();
+    for (level, axis) in axes.into_iter().enumerate().rev() {
+        let size = contract.cut.filter(|c| c.level == level).map(|c| c.size);
+        match joined.last_mut() {
+            Some((inner, cut)) if follows(&axis, inner) && cut.is_none_or(|size| inner.count.is_multiple_of(size)) => {
+                *cut = cut.or(size.map(|size| size * inner.count));
+                inner.count *= axis.count;
+            }
+            _ => joined.push((axis, size)),
+        }
+    }
+    joined.reverse();
+    contract.cut =
+        joined.iter().position(|j| j.1.is_some()).and_then(|level| Some(Cut { level, size: joined[level].1? }));
+    let (depth, _) = joined.pop().expect("there is at least the depth");
+    contract.depth = depth.count;
+    contract.rounds = joined.into_iter().map(|j| j.0).collect();
+}
+
+/// Whether each round of `outer` begins where the one before it has ended with `inner`.
+fn follows(outer: &Round, inner: &Round) -> bool {
+    let count = inner.count as i64;
+    outer.left_stride == inner.left_stride * count && outer.right_stride == inner.right_stride * count
 }
 
 /// Whether a block holds nothing but a contraction at its end, and what stands before it.

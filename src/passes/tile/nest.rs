@@ -63,7 +63,7 @@ fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
     let span = |extent: u64, unit: u64| Span { start: 0, count: extent / unit, rest: extent % unit };
     let rows = span(contract.rows, layout.strip());
     let columns = span(contract.columns, layout.shape.columns);
-    let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.depth);
+    let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.steps());
     let all = if work < SMALLEST_PARALLEL {
         vec![Cover::Region { rows, columns }]
     } else if contract.rows >= contract.columns {
@@ -193,9 +193,9 @@ impl Writer<'_> {
     ) -> Vec<Instruction> {
         let (whole, tile) = (self.layout.strip() as i64, self.layout.shape.rows);
         let contract = &self.site.contract;
-        // In a packed operand, panels of `depth · width` elements follow each other, and rows in one are neighbours.
+        // In a packed operand, panels of `steps · width` elements follow each other, and rows in one are neighbours.
         let (panel, row_step) = match self.layout.left_panel {
-            Some(rows) => ((contract.depth * rows) as i64, 1),
+            Some(rows) => ((contract.steps() * rows) as i64, 1),
             None => (whole * contract.left.row_stride, contract.left.row_stride),
         };
         let mut part = |w: &mut Self, row: Affine, height: u64| {
@@ -235,7 +235,7 @@ impl Writer<'_> {
         let place = [(contract.row, row.plus(tile_row, 1)), (contract.column, column.clone().plus(tile_column, 1))];
         let epilogue = copy(&mut self.kernel, &contract.epilogue, &[(contract.accumulator, accumulator)], &place);
         let left = moved(&contract.left, left);
-        let right_step = if self.layout.right_packed { contract.depth as i64 } else { 1 };
+        let right_step = if self.layout.right_packed { contract.steps() as i64 } else { 1 };
         let right = moved(&contract.right, column.times(right_step));
         let width = self.layout.shape.columns;
         if stored < width && !self.layout.right_packed {
@@ -244,7 +244,9 @@ impl Writer<'_> {
                 rows: height,
                 column: tile_column,
                 columns: stored,
+                rounds: contract.rounds.clone(),
                 depth: contract.depth,
+                cut: contract.cut,
                 left,
                 right,
                 accumulator,
@@ -257,10 +259,9 @@ impl Writer<'_> {
             column: tile_column,
             columns: width,
             stored_columns: stored,
+            rounds: contract.rounds.clone(),
             depth: contract.depth,
-            batches: 1,
-            left_batch_stride: 0,
-            right_batch_stride: 0,
+            cut: contract.cut,
             left,
             right,
             accumulator,

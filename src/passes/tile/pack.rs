@@ -1,10 +1,11 @@
 //! Kernels that pack an operand into panels, `[loops around][panel][depth][width]`, padded with zeros.
 //!
-//! A panel holds `width` columns of a right operand or rows of a left one, one depth step after another, as a tile reads them.
+//! A panel holds `width` columns of a right operand or rows of a left one, one depth step after another, as a tile reads them; rounds
+//! follow each other, so that packed they are one long depth.
 
 use super::site::Site;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
-use crate::ir::loops::{Affine, BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Matrix};
+use crate::ir::loops::{Affine, BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Matrix, Section};
 use crate::passes::lower::finish::Draft;
 
 /// An operand of a product as it is packed.
@@ -18,8 +19,8 @@ pub struct Packing {
     /// How many columns (rows), and how far one is from the next.
     lanes: u64,
     lane_stride: i64,
-    depth: u64,
-    depth_stride: i64,
+    /// The summed axes, outermost first, and the steps along them.
+    depth: Vec<(u64, i64)>,
     width: u64,
 }
 
@@ -27,16 +28,26 @@ impl Packing {
     /// The right operand in panels of `width` columns.
     pub fn of_right(site: &Site, width: u64) -> Packing {
         let (c, right) = (&site.contract, &site.contract.right);
-        Packing::new(site, right, (c.columns, right.column_stride), right.row_stride, width)
+        let mut depth: Vec<(u64, i64)> = c.rounds.iter().map(|r| (r.count, r.right_stride)).collect();
+        depth.push((c.depth, right.row_stride));
+        Packing::new(site, right, (c.columns, right.column_stride), depth, width)
     }
 
     /// The left operand in panels of `width` rows.
     pub fn of_left(site: &Site, width: u64) -> Packing {
         let (c, left) = (&site.contract, &site.contract.left);
-        Packing::new(site, left, (c.rows, left.row_stride), left.column_stride, width)
+        let mut depth: Vec<(u64, i64)> = c.rounds.iter().map(|r| (r.count, r.left_stride)).collect();
+        depth.push((c.depth, left.column_stride));
+        Packing::new(site, left, (c.rows, left.row_stride), depth, width)
     }
 
-    fn new(site: &Site, matrix: &Matrix, (lanes, lane_stride): (u64, i64), depth_stride: i64, width: u64) -> Packing {
+    fn new(
+        site: &Site,
+        matrix: &Matrix,
+        (lanes, lane_stride): (u64, i64),
+        depth: Vec<(u64, i64)>,
+        width: u64,
+    ) -> Packing {
         let moves = |var: LoopVar| matrix.address.coefficient(var) != 0;
         Packing {
             source: matrix.buffer,
@@ -44,8 +55,7 @@ impl Packing {
             around: site.around.iter().filter(|a| moves(a.0)).map(|a| (a.0, a.1)).collect(),
             lanes,
             lane_stride,
-            depth: site.contract.depth,
-            depth_stride,
+            depth: together(depth),
             width,
         }
     }
@@ -62,9 +72,14 @@ impl Packing {
         }
     }
 
+    /// Steps of the depth, rounds included.
+    pub fn steps(&self) -> u64 {
+        self.depth.iter().map(|d| d.0).product()
+    }
+
     /// Elements of one packed matrix.
     fn matrix_elements(&self) -> u64 {
-        self.lanes.next_multiple_of(self.width) * self.depth
+        self.lanes.next_multiple_of(self.width) * self.steps()
     }
 
     /// Elements of the whole packed operand.
@@ -72,7 +87,7 @@ impl Packing {
         self.around.iter().map(|l| l.1).product::<u64>() * self.matrix_elements()
     }
 
-    /// Where the first panel of the packed matrix is; the panel of lane `l` starts `l · depth` later.
+    /// Where the first panel of the packed matrix is; the panel of lane `l` starts `l · steps` later.
     pub fn packed_address(&self) -> Affine {
         self.batch_address(&self.around)
     }
@@ -83,16 +98,28 @@ impl Packing {
     }
 
     /// The kernels: one for the full panels, one for a last narrower one.
-    pub fn kernels(&self, parameter: &BufferParameter, source: u32, packed: u32) -> Vec<Draft> {
+    pub fn kernels(&self, parameter: &BufferParameter, source: &Section, packed: u32) -> Vec<Draft> {
         let (full, rest) = (self.lanes / self.width, self.lanes % self.width);
         let covers = [(0, full, self.width), (full, 1, rest)];
         let some = covers.into_iter().filter(|(_, panels, stored)| *panels > 0 && *stored > 0);
         some.map(|(first, panels, stored)| {
             let panels = Panels { packing: self, parameter, first, panels, stored };
-            Draft { kernel: panels.kernel(), buffers: vec![source, packed] }
+            Draft { kernel: panels.kernel(), buffers: vec![source.clone(), Section::whole(packed)] }
         })
         .collect()
     }
+}
+
+/// Axes that count through memory as one axis would are one.
+fn together(axes: Vec<(u64, i64)>) -> Vec<(u64, i64)> {
+    let mut out: Vec<(u64, i64)> = Vec::new();
+    for (extent, stride) in axes {
+        match out.last_mut() {
+            Some(last) if last.1 == stride * extent as i64 => *last = (last.0 * extent, stride),
+            _ => out.push((extent, stride)),
+        }
+    }
+    out
 }
 
 /// Some panels, all with the same number of lanes that are not padding.
@@ -134,19 +161,36 @@ impl Panels<'_> {
             sum.plus(*var, p.address.coefficient(*old))
         });
         let from = origin.sum(&panel.times(width * p.lane_stride));
-        let to = p.batch_address(&around).sum(&panel.times(width * p.depth as i64));
-        b.for_each(p.depth, |b, k| {
-            let (from, to) = (from.plus(k, p.depth_stride), to.plus(k, width));
-            b.lanes(self.stored, |b, lane| {
-                let value = b.load(source, from.clone().plus(lane, p.lane_stride));
-                b.store(target, to.clone().plus(lane, 1), value);
-            });
-            if self.stored < p.width {
-                b.lanes(p.width - self.stored, |b, lane| {
-                    let zero = b.constant(self.parameter.dtype, 0.0);
-                    b.store(target, to.clone().plus(lane, 1).offset(self.stored as i64), zero);
-                });
-            }
+        let to = p.batch_address(&around).sum(&panel.times(width * p.steps() as i64));
+        self.steps(b, &p.depth, (from, to), (source, target));
+    }
+
+    /// The steps of the summed axes `depth`, the outermost first.
+    fn steps(
+        &self,
+        b: &mut BlockBuilder<'_>,
+        depth: &[(u64, i64)],
+        (from, to): (Affine, Affine),
+        buffers: (BufferId, BufferId),
+    ) {
+        let Some(((extent, stride), rest)) = depth.split_first() else { return self.lanes(b, from, to, buffers) };
+        let inside = rest.iter().map(|d| d.0).product::<u64>() * self.packing.width;
+        b.for_each(*extent, |b, k| {
+            self.steps(b, rest, (from.plus(k, *stride), to.plus(k, inside as i64)), buffers);
         });
+    }
+
+    /// The lanes of one step and their padding.
+    fn lanes(&self, b: &mut BlockBuilder<'_>, from: Affine, to: Affine, (source, target): (BufferId, BufferId)) {
+        b.lanes(self.stored, |b, lane| {
+            let value = b.load(source, from.clone().plus(lane, self.packing.lane_stride));
+            b.store(target, to.clone().plus(lane, 1), value);
+        });
+        if self.stored < self.packing.width {
+            b.lanes(self.packing.width - self.stored, |b, lane| {
+                let zero = b.constant(self.parameter.dtype, 0.0);
+                b.store(target, to.clone().plus(lane, 1).offset(self.stored as i64), zero);
+            });
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers as the machine has them, and functions of them.
 
+use half::{bf16, f16};
+
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
 
@@ -8,34 +10,40 @@ use crate::ir::types::DType;
 pub(super) enum Number {
     F32(f32),
     F64(f64),
+    /// Kept and converted, never computed with.
+    F16(f16),
+    /// As `F16`.
+    BF16(bf16),
     Int(i64),
     Bool(bool),
 }
 
 impl Number {
     /// A constant given as `f64`.
-    pub(super) fn constant(dtype: DType, value: f64) -> Result<Number, String> {
-        Ok(match dtype.storage() {
+    pub(super) fn constant(dtype: DType, value: f64) -> Number {
+        match dtype.storage() {
             DType::F32 => Number::F32(value as f32),
             DType::F64 => Number::F64(value),
             DType::Bool => Number::Bool(value != 0.0),
-            DType::F16 | DType::BF16 => return Err(format!("arithmetic in {dtype} is not supported yet")),
+            DType::F16 => Number::F16(f16::from_f32(value as f32)),
+            DType::BF16 => Number::BF16(bf16::from_f32(value as f32)),
             integer => Number::Int(saturate(integer, value)),
-        })
+        }
     }
 
     /// The element that memory holds.
-    pub(super) fn from_bytes(dtype: DType, bytes: &[u8]) -> Result<Number, String> {
+    pub(super) fn from_bytes(dtype: DType, bytes: &[u8]) -> Number {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         let bits = u64::from_le_bytes(wide);
-        Ok(match dtype.storage() {
+        match dtype.storage() {
             DType::F32 => Number::F32(f32::from_bits(bits as u32)),
             DType::F64 => Number::F64(f64::from_bits(bits)),
             DType::Bool => Number::Bool(bits != 0),
-            DType::F16 | DType::BF16 => return Err(format!("arithmetic in {dtype} is not supported yet")),
+            DType::F16 => Number::F16(f16::from_bits(bits as u16)),
+            DType::BF16 => Number::BF16(bf16::from_bits(bits as u16)),
             integer => Number::Int(wrap(integer, i128::from(bits))),
-        })
+        }
     }
 
     /// Writes the lowest bytes of the number, as many as the dtype has.
@@ -43,6 +51,8 @@ impl Number {
         let bits = match self {
             Number::F32(x) => u64::from(x.to_bits()),
             Number::F64(x) => x.to_bits(),
+            Number::F16(x) => u64::from(x.to_bits()),
+            Number::BF16(x) => u64::from(x.to_bits()),
             Number::Int(x) => x as u64,
             Number::Bool(x) => u64::from(x),
         };
@@ -58,6 +68,7 @@ impl Number {
         match self {
             Number::F32(x) => x != 0.0,
             Number::F64(x) => x != 0.0,
+            Number::F16(_) | Number::BF16(_) => self.wide() != 0.0,
             Number::Int(x) => x != 0,
             Number::Bool(x) => x,
         }
@@ -67,24 +78,28 @@ impl Number {
         match self {
             Number::F32(x) => f64::from(x),
             Number::F64(x) => x,
+            Number::F16(x) => x.to_f64(),
+            Number::BF16(x) => x.to_f64(),
             Number::Int(x) => x as f64,
             Number::Bool(x) => f64::from(u8::from(x)),
         }
     }
 
-    /// The number as another dtype.
-    pub(super) fn convert(self, to: DType) -> Result<Number, String> {
+    /// The number as another dtype. To `f16` and `bf16` it goes through `f32`.
+    pub(super) fn convert(self, to: DType) -> Number {
         let to = to.storage();
-        Ok(match (self, to) {
+        match (self, to) {
+            (Number::F32(x), DType::F16) => Number::F16(f16::from_f32(x)),
+            (Number::F32(x), DType::BF16) => Number::BF16(bf16::from_f32(x)),
+            (_, DType::F16 | DType::BF16) => self.convert(DType::F32).convert(to),
             (_, DType::Bool) => Number::Bool(self.is_true()),
             (Number::Int(x), DType::F32) => Number::F32(x as f32),
             (_, DType::F32) => Number::F32(self.wide() as f32),
             (_, DType::F64) => Number::F64(self.wide()),
-            (_, DType::F16 | DType::BF16) => return Err(format!("arithmetic in {to} is not supported yet")),
             (Number::Int(x), _) => Number::Int(wrap(to, i128::from(x))),
             (Number::Bool(x), _) => Number::Int(i64::from(x)),
-            (Number::F32(_) | Number::F64(_), _) => Number::Int(saturate(to, self.wide())),
-        })
+            _ => Number::Int(saturate(to, self.wide())),
+        }
     }
 }
 

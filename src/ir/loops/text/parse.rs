@@ -247,7 +247,7 @@ impl Parser {
         let pointers = self.number()?;
         self.word("arena")?;
         let arena_bytes = self.number()?;
-        let (mut buffers, mut kernels, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut buffers, mut kernels) = (Vec::new(), Vec::new());
         while self.takes_word("buffer") {
             let _: u32 = self.number()?;
             let (name, dtype, elements) = self.array()?;
@@ -256,18 +256,60 @@ impl Parser {
         while self.is_word("kernel") {
             kernels.push(self.kernel()?);
         }
-        while self.takes_word("call") {
-            let kernel = self.number()?;
-            self.sign('(')?;
-            let mut buffers = Vec::new();
-            while !self.takes(')') {
-                buffers.push(self.number()?);
-                self.takes(',');
-            }
-            calls.push(Call { kernel, buffers });
-        }
+        self.variables.clear();
+        let steps = self.steps()?;
         self.word("end")?;
-        Ok(Program { name, buffers, kernels, calls, pointers, arena_bytes })
+        Ok(Program { name, buffers, kernels, steps, pointers, arena_bytes })
+    }
+
+    /// Steps up to what is none.
+    fn steps(&mut self) -> Parsed<Vec<Step>> {
+        let mut steps = Vec::new();
+        loop {
+            if self.takes_word("call") {
+                let kernel = self.number()?;
+                self.sign('(')?;
+                let mut buffers = Vec::new();
+                while !self.takes(')') {
+                    buffers.push(self.section()?);
+                    self.takes(',');
+                }
+                steps.push(Step::Call(Call { kernel, buffers }));
+            } else if self.takes_word("index") {
+                let target = self.section()?;
+                self.sign('=')?;
+                steps.push(Step::Index { target, index: self.affine()? });
+            } else if self.takes_word("repeat") {
+                steps.push(Step::Repeat(self.repeat()?));
+            } else {
+                return Ok(steps);
+            }
+        }
+    }
+
+    fn repeat(&mut self) -> Parsed<Repeat> {
+        let (var, count) = self.range()?;
+        let reverse = self.takes_word("backwards");
+        self.sign('{')?;
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return self.error("repeats are too deep in each other");
+        }
+        let steps = self.steps()?;
+        self.depth -= 1;
+        self.sign('}')?;
+        Ok(Repeat { var, count, reverse, steps })
+    }
+
+    /// `3`, or `3[AFFINE]`.
+    fn section(&mut self) -> Parsed<Section> {
+        let buffer = self.number()?;
+        let mut offset = Affine::default();
+        if self.takes('[') {
+            offset = self.affine()?;
+            self.sign(']')?;
+        }
+        Ok(Section { buffer, offset })
     }
 
     fn place(&mut self) -> Parsed<Place> {
@@ -454,6 +496,17 @@ impl Parser {
         Ok((buffer, address))
     }
 
+    /// `x[AFFINE] at %3 by 4 below 7`.
+    fn indexed(&mut self) -> Parsed<(BufferId, Affine, Value, i64, u64)> {
+        let (buffer, address) = self.element()?;
+        self.word("at")?;
+        let index = self.value()?;
+        self.word("by")?;
+        let stride = self.number()?;
+        self.word("below")?;
+        Ok((buffer, address, index, stride, self.number()?))
+    }
+
     /// Instructions up to `}` or one of the words that end a block.
     fn block(&mut self) -> Parsed<Block> {
         self.sign('{')?;
@@ -491,6 +544,11 @@ impl Parser {
                 self.sign('=')?;
                 Ok(Instruction::Store { buffer, address, value: self.value()? })
             }
+            "scatter" => {
+                let (buffer, address, index, stride, extent) = self.indexed()?;
+                self.sign('=')?;
+                Ok(Instruction::StoreAt { buffer, address, index, stride, extent, value: self.value()? })
+            }
             "for" => self.for_loop(),
             "lanes" => {
                 let (var, extent) = self.range()?;
@@ -527,11 +585,8 @@ impl Parser {
                 Instruction::Load { result: placeholder, buffer, address }
             }
             "gather" => {
-                let (buffer, address) = self.element()?;
-                self.word("at")?;
-                let index = self.value()?;
-                self.word("by")?;
-                Instruction::LoadAt { result: placeholder, buffer, address, index, stride: self.number()? }
+                let (buffer, address, index, stride, extent) = self.indexed()?;
+                Instruction::LoadAt { result: placeholder, buffer, address, index, stride, extent }
             }
             name => match ScalarFunction::from_name(name) {
                 Some(function) => Instruction::Map { result: placeholder, function, operands: self.values()? },
@@ -650,11 +705,32 @@ impl Parser {
         self.sign(',')?;
         let (column, columns) = self.range()?;
         self.sign(',')?;
+        let (depth, cut, rounds) = self.depth()?;
+        let (left, right, accumulator, epilogue) = self.operands()?;
+        let contract = Contract { row, rows, column, columns, rounds, depth, cut, left, right, accumulator, epilogue };
+        Ok(Instruction::Contract(Box::new(contract)))
+    }
+
+    /// `depth 96 cut 1 every 5, rounds 3 by (832, 3072), 11 by (1, 4)`.
+    fn depth(&mut self) -> Parsed<(u64, Option<Cut>, Vec<Round>)> {
         self.word("depth")?;
         let depth = self.number()?;
-        let (left, right, accumulator, epilogue) = self.operands()?;
-        let contract = Contract { row, rows, column, columns, depth, left, right, accumulator, epilogue };
-        Ok(Instruction::Contract(Box::new(contract)))
+        let mut cut = None;
+        if self.takes_word("cut") {
+            let level = self.number()?;
+            self.word("every")?;
+            cut = Some(Cut { level, size: self.number()? });
+        }
+        let mut rounds = Vec::new();
+        while self.takes(',') {
+            if rounds.is_empty() {
+                self.word("rounds")?;
+            }
+            let count = self.number()?;
+            let (left_stride, right_stride) = self.pair()?;
+            rounds.push(Round { count, left_stride, right_stride });
+        }
+        Ok((depth, cut, rounds))
     }
 
     fn tile(&mut self) -> Parsed<Instruction> {
@@ -664,12 +740,7 @@ impl Parser {
         self.word("of")?;
         let columns = self.number()?;
         self.sign(',')?;
-        self.word("depth")?;
-        let depth = self.number()?;
-        self.sign(',')?;
-        self.word("batches")?;
-        let batches = self.number()?;
-        let (left_batch_stride, right_batch_stride) = self.pair()?;
+        let (depth, cut, rounds) = self.depth()?;
         let (left, right, accumulator, epilogue) = self.operands()?;
         Ok(Instruction::Tile(Box::new(Tile {
             row,
@@ -677,10 +748,9 @@ impl Parser {
             column,
             columns,
             stored_columns,
+            rounds,
             depth,
-            batches,
-            left_batch_stride,
-            right_batch_stride,
+            cut,
             left,
             right,
             accumulator,

@@ -1,0 +1,135 @@
+//! Convolutions and pools as they are compiled: results and gradients of larger shapes than the ops' samples have, with tiles and without,
+//! with threads and without, in f32 and f64.
+
+mod programs;
+#[path = "programs/writer.rs"]
+mod writer;
+
+use nnc::ir::dim::Dim;
+use nnc::ir::graph::{Function, ResultRole, Role, ValueId};
+use nnc::ir::ops::convolve::Convolve;
+use nnc::ir::ops::pad::Pad;
+use nnc::ir::ops::spatial::Geometry;
+use nnc::ir::ops::windows::Windows;
+use nnc::ir::scalar::{Monoid, ScalarFunction as F};
+use nnc::ir::types::DType;
+use nnc::passes::GRAPH_PASSES;
+use nnc::passes::{fuse, lower, tile};
+use programs::agreement::agree;
+use programs::*;
+use writer::Writer;
+
+fn through_passes(mut function: Function) -> Function {
+    for pass in GRAPH_PASSES {
+        function = pass.apply(&function).unwrap();
+    }
+    function
+}
+
+/// The convolution, a bias and a rectifier, and the gradients of a sum of squares by input and kernel.
+fn function(geometry: &Geometry, dtype: DType, x: &[usize], w: &[usize]) -> Function {
+    let mut writer = Writer::default();
+    let a = writer.argument("x", Role::Input, dtype, x);
+    let k = writer.argument("w", Role::Input, dtype, w);
+    let bias = writer.argument("bias", Role::Input, dtype, &w[w.len() - 1..]);
+    let y = writer.b.add_one(Convolve { geometry: geometry.clone() }, &[a, k]).unwrap();
+    let sum = writer.map(F::Add, &[y, bias]);
+    let zero = writer.b.constant_like(0.0, sum);
+    let y = writer.map(F::Max, &[sum, zero]);
+    writer.result("y", ResultRole::Output, y);
+    let loss = square(&mut writer, y);
+    let first = writer.b.grad(loss, &[a, k]).unwrap();
+    for (name, value) in ["dx", "dw"].into_iter().zip(first) {
+        writer.result(name, ResultRole::Output, value);
+    }
+    writer.finish_raw()
+}
+
+/// A small multiple of the sum of squares.
+fn square(writer: &mut Writer, value: ValueId) -> ValueId {
+    let scale = writer.b.constant_like(0.02, value);
+    let product = writer.map(F::Mul, &[value, value]);
+    let product = writer.map(F::Mul, &[product, scale]);
+    let axes: Vec<usize> = (0..writer.b.shape_of(value).len()).collect();
+    writer.b.reduce(Monoid::Sum, product, &axes, false).unwrap()
+}
+
+#[test]
+fn convolutions_and_their_gradients() {
+    let plain = Geometry::plain;
+    let border = |n: i64| Geometry { low: vec![n; 2], high: vec![n; 2], ..plain(2) };
+    let cases: Vec<(Geometry, &[usize], &[usize])> = vec![
+        (plain(2), &[2, 11, 9, 8], &[3, 3, 8, 20]),
+        (border(1), &[2, 9, 8, 5], &[3, 3, 5, 33]),
+        (plain(2), &[4, 10, 11, 1], &[3, 3, 1, 32]),
+        (plain(2), &[2, 10, 9, 3], &[5, 5, 3, 16]),
+        (plain(2), &[40, 5, 5, 8], &[1, 1, 8, 24]),
+        (Geometry { strides: vec![2, 2], ..border(1) }, &[2, 10, 11, 6], &[3, 3, 6, 18]),
+        (Geometry { strides: vec![3, 1], dilations: vec![1, 2], ..plain(2) }, &[2, 13, 12, 4], &[2, 3, 4, 16]),
+        (Geometry { groups: 2, ..border(1) }, &[2, 8, 9, 8], &[3, 3, 4, 32]),
+        (Geometry { groups: 12, ..border(1) }, &[2, 8, 9, 12], &[3, 3, 1, 12]),
+        (Geometry { groups: 8, strides: vec![2, 2], ..plain(2) }, &[2, 9, 9, 8], &[3, 3, 1, 16]),
+        (Geometry { input_dilations: vec![2, 2], ..border(2) }, &[2, 5, 6, 7], &[4, 4, 7, 16]),
+        (plain(1), &[3, 40, 6], &[5, 6, 17]),
+        (Geometry { low: vec![4], dilations: vec![4], ..plain(1) }, &[2, 33, 8], &[2, 8, 16]),
+        (plain(3), &[2, 5, 6, 5, 4], &[2, 3, 2, 4, 12]),
+        (plain(2), &[2, 14, 13, 3], &[3, 3, 3, 1]),
+        (plain(2), &[3, 17, 16, 1], &[3, 3, 1, 1]),
+        (plain(2), &[1, 9, 1, 16], &[3, 1, 16, 20]),
+    ];
+    for (number, (geometry, x, w)) in cases.into_iter().enumerate() {
+        let dtypes = if number % 4 == 0 { &[DType::F32, DType::F64][..] } else { &[DType::F32] };
+        for dtype in dtypes.iter().copied() {
+            let function = function(&geometry, dtype, x, w);
+            agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("{geometry:?} {x:?} {w:?}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_copied_for_windows() {
+    let function = through_passes(function(&Geometry::plain(2), DType::F32, &[8, 14, 14, 16], &[3, 3, 16, 32]));
+    let program = tile::tile(lower::lower(&fuse::fuse(&function)).unwrap());
+    let input = 8 * 14 * 14 * 16;
+    let largest = program.buffers.iter().map(|b| b.elements).max().unwrap();
+    assert!(largest <= 3 * input, "a buffer has {largest} elements, the input {input}");
+}
+
+/// A pool and its gradient.
+fn pool(monoid: Monoid, shape: &[usize], size: usize, stride: usize, border: usize, dilation: usize) -> Function {
+    let mut writer = Writer::default();
+    let x = writer.argument("x", Role::Input, DType::F32, shape);
+    let rank = shape.len() - 2;
+    let mut pad = Pad::none(shape.len(), monoid.neutral(DType::F32));
+    for axis in 1..=rank {
+        (pad.low[axis], pad.high[axis]) = (Dim::from(border), Dim::from(border));
+    }
+    let padded = if border > 0 { writer.b.emit(pad, &[x]) } else { x };
+    let axes: Vec<usize> = (1..=rank).collect();
+    let (strides, dilations) = (vec![stride; rank], vec![dilation; rank]);
+    let windows = writer.b.emit(Windows { axes, sizes: vec![size; rank], strides, dilations }, &[padded]);
+    let y = writer.b.reduce(monoid, windows, &(1 + rank..1 + 2 * rank).collect::<Vec<_>>(), false).unwrap();
+    writer.result("y", ResultRole::Output, y);
+    let loss = square(&mut writer, y);
+    let dx = writer.b.grad(loss, &[x]).unwrap()[0];
+    writer.result("dx", ResultRole::Output, dx);
+    writer.finish_raw()
+}
+
+#[test]
+fn pools_and_their_gradients() {
+    for monoid in [Monoid::Max, Monoid::Min, Monoid::Sum] {
+        for (shape, size, stride, border, dilation) in [
+            (&[3, 12, 13, 16][..], 2, 2, 0, 1),
+            (&[2, 11, 9, 5], 3, 2, 1, 1),
+            (&[2, 9, 10, 1], 2, 1, 0, 2),
+            (&[4, 30, 3], 3, 3, 0, 1),
+            (&[4, 30, 3], 2, 3, 0, 1),
+            (&[1, 5, 6, 7, 4], 2, 2, 0, 1),
+            (&[0, 6, 6, 2], 2, 2, 0, 1),
+        ] {
+            let function = pool(monoid, shape, size, stride, border, dilation);
+            agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("{monoid:?} {shape:?} {size}: {e}"));
+        }
+    }
+}
