@@ -212,7 +212,9 @@ fn sum_bounds(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<f64> 
 fn product_bounds(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<f64> {
     let dtype = outputs[0].dtype;
     if !dtype.is_float() {
-        return vec![0.0; outputs[0].elements().unwrap_or(0)];
+        // Whole numbers wrap: what is computed of an uncertain one may be any.
+        let certain = inputs.iter().all(|b| b.error.iter().all(|e| *e == 0.0));
+        return vec![if certain { 0.0 } else { f64::INFINITY }; outputs[0].elements().unwrap_or(0)];
     }
     let totals = on(op, inputs, outputs, sizes).swap_remove(0);
     let exact = inputs.iter().all(|b| b.error.iter().all(|e| *e == 0.0));
@@ -372,6 +374,14 @@ fn shifted_bounds(op: &Op, inputs: &[&Bounded], exact: &[Tensor]) -> Vec<Vec<f64
                 let distance = if *a == b { 0.0 } else { (a - b).abs() };
                 *e = if distance.is_nan() { f64::INFINITY } else { e.max(distance) };
             }
+        }
+    }
+    // Six directions say whether something moves; how far is not known where an operand has no bound, or numbers wrap.
+    let unbounded = inputs.iter().any(|b| b.error.contains(&f64::INFINITY));
+    for (error, value) in errors.iter_mut().zip(exact) {
+        let wraps = !value.ty.dtype.is_float() && value.ty.dtype != DType::Bool;
+        if unbounded || wraps {
+            error.iter_mut().filter(|e| **e > 0.0).for_each(|e| *e = f64::INFINITY);
         }
     }
     let largest = inputs.iter().flat_map(|b| &b.value.data).fold(0.0, |m: f64, v| m.max(v.abs()));
