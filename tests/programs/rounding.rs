@@ -477,8 +477,11 @@ fn corners(function: F, dtype: DType, operands: &[(f64, f64, DType)], value: f64
             _ => f64::INFINITY,
         };
     }
-    // The corners of a wave say nothing.
+    // The corners of a wave say nothing, nor those around a pole.
+    let zero_within = |(value, error, _): (f64, f64, DType)| value.abs() <= error;
     match function {
+        F::Div | F::Mod if zero_within(operands[1]) => return f64::INFINITY,
+        F::Pow if zero_within(operands[0]) && operands[1].0 < operands[1].1 => return f64::INFINITY,
         F::Sin | F::Cos => return operands[0].1.min(2.0),
         F::Tan if operands[0].1 > 0.1 => return f64::INFINITY,
         _ => {}
