@@ -134,6 +134,17 @@ fn the_runtime_has_no_dependencies() {
 }
 
 #[test]
+fn only_the_parser_uses_the_grammar() {
+    let uses = |(name, text): &(String, String)| {
+        name.starts_with("src/") && !name.starts_with("src/frontend/parse/") && code(text).contains("nn_grammar")
+    };
+    let wrong: Vec<String> = files(&["rs"]).into_iter().filter(uses).map(|(name, _)| name).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let manifest = fs::read_to_string(root().join("grammar/Cargo.toml")).expect("the grammar has a manifest");
+    assert!(!manifest.contains("path ="), "the grammar depends on nothing of the project");
+}
+
+#[test]
 fn rust_files_say_what_they_are_for() {
     let silent: Vec<String> =
         files(&["rs"]).into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(name, _)| name).collect();

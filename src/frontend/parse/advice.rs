@@ -1,9 +1,10 @@
 //! Suggestions for common mistakes: words nearly right, and the habits of other languages.
 
+use nn_grammar::words::{ENTRIES, ITEMS, STATEMENTS};
+
 use super::Rule;
 use super::lexeme::Lexeme;
 use super::report::{Found, after_value, wants_value};
-use super::words::{ENTRIES, ITEMS, STATEMENTS};
 use crate::diag::nearest;
 
 /// What may help, where the mistake is a common one.

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use nn_grammar::{Grammar, Rule};
 use pest::Parser;
 use pest::iterators::Pair;
 
@@ -35,11 +36,6 @@ const MAX_ERRORS: usize = 20;
 /// Expressions and blocks inside one another, chains of operators and pipes included. It bounds the recursion of everything that
 /// walks the tree.
 pub const MAX_DEPTH: usize = 256;
-
-/// The parser that pest makes of the grammar.
-#[derive(pest_derive::Parser)]
-#[grammar = "../grammar/nn.pest"]
-struct Grammar;
 
 /// Reads the bytes of a source file as UTF-8.
 ///

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use nn_grammar::words::ITEMS;
+
 use super::layout::{Frame, MAX_NESTING, Open, Scanner};
 use crate::diag::Diagnostic;
 
@@ -12,9 +14,6 @@ pub struct Problem {
     pub diagnostic: Diagnostic,
     pub blank: Range<usize>,
 }
-
-/// Words that begin an item at the start of a line.
-const ITEM_WORDS: [&str; 8] = ["use", "const", "fn", "layer", "model", "optimizer", "data", "train"];
 
 /// A bracket that is open where the block around it ends (`at`), or at the end of the file.
 pub(super) fn never_closed(scanner: &Scanner<'_>, frame: Frame, at: usize) -> Problem {
@@ -114,7 +113,7 @@ fn next_item(source: &str, from: usize) -> usize {
     while at < source.len() {
         let line = at + 1;
         let word = source[line..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
-        if ITEM_WORDS.contains(&word) {
+        if ITEMS.contains(&word) {
             return line;
         }
         at = line_end(source, line);

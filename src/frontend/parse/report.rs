@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
+use nn_grammar::words::KEYWORDS;
 use pest::error::{Error, ErrorVariant, InputLocation};
 
 use super::layout::Layout;
 use super::lexeme::{Lexeme, Lexer};
-use super::words::{KEYWORDS, is_operator, phrase};
+use super::words::{is_operator, phrase};
 use super::{Rule, advice, span};
 use crate::diag::{Diagnostic, FileId};
 

@@ -2,65 +2,6 @@
 
 use super::Rule;
 
-/// Keywords, which cannot be names.
-pub(super) const KEYWORDS: [&str; 28] = [
-    "use",
-    "const",
-    "fn",
-    "layer",
-    "model",
-    "optimizer",
-    "data",
-    "train",
-    "input",
-    "target",
-    "param",
-    "state",
-    "output",
-    "loss",
-    "metric",
-    "if",
-    "else",
-    "for",
-    "in",
-    "scan",
-    "return",
-    "and",
-    "or",
-    "not",
-    "over",
-    "with",
-    "true",
-    "false",
-];
-
-/// The words that entries of a recipe begin with.
-pub(super) const ENTRIES: [&str; 16] = [
-    "epochs",
-    "steps",
-    "batch",
-    "seed",
-    "shuffle",
-    "validate",
-    "minimize",
-    "clip",
-    "accumulate",
-    "freeze",
-    "load",
-    "stop",
-    "keep",
-    "checkpoint",
-    "average",
-    "phase",
-];
-
-/// The words that items begin with.
-pub(super) const ITEMS: [&str; 8] = ["use", "const", "fn", "layer", "model", "optimizer", "data", "train"];
-
-/// The words that statements begin with.
-pub(super) const STATEMENTS: [&str; 12] =
-    ["input", "target", "param", "state", "output", "loss", "metric", "return", "for", "scan", "fn", "layer"];
-
 /// Whether a rule is a keyword or a sign that holds nothing.
 pub(super) fn is_mark(rule: Rule) -> bool {
     word(rule).is_some() || sign(rule).is_some() || matches!(rule, Rule::op_pipe | Rule::separator | Rule::EOI)
