@@ -3,11 +3,12 @@
 //! The modules in reading order, which is the order in which a model passes through them:
 //! [`diag`] (mistakes and their places), [`frontend`] (text to symbolic graph), [`ir`] (the tensor graph and the loop IR),
 //! [`passes`] (derivatives, simplification, fusion, lowering), [`codegen`] (machine code), [`driver`] (all of it in one place),
-//! [`train`] (what happens around a step), [`formats`] (files) and [`cli`] (the command).
+//! [`train`] (what happens around a step), [`formats`] (files), [`doc`] (the reference as text and page) and [`cli`] (the command).
 
 pub mod cli;
 pub mod codegen;
 pub mod diag;
+pub mod doc;
 pub mod driver;
 pub mod formats;
 pub mod frontend;

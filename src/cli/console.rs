@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::{Color, Global};
+use super::Global;
 use crate::diag::{Diagnostic, Sources};
 
 /// Where a command's words go.
@@ -18,11 +18,7 @@ pub struct Console {
 impl Console {
     /// A console as the global flags say.
     pub(super) fn new(global: &Global) -> Console {
-        let color = match global.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        };
+        let color = global.color.wanted(io::stderr().is_terminal());
         Console { json: global.json, quiet: global.quiet, color }
     }
 

@@ -5,6 +5,7 @@
 mod check;
 mod compile;
 mod console;
+mod doc;
 mod dump;
 mod eval;
 mod model;
@@ -14,6 +15,7 @@ mod summary;
 mod train;
 mod values;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,6 +59,11 @@ impl Global {
     fn threads(&self) -> usize {
         self.threads.map_or(0, usize::from)
     }
+
+    /// Whether what goes to standard output is coloured.
+    fn colors_output(&self) -> bool {
+        self.color.wanted(io::stdout().is_terminal())
+    }
 }
 
 /// When to use colour.
@@ -67,6 +74,17 @@ enum Color {
     Never,
 }
 
+impl Color {
+    /// Whether a stream is coloured that is a terminal or not.
+    fn wanted(self, terminal: bool) -> bool {
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
@@ -74,6 +92,7 @@ enum Command {
     Train(train::Train),
     Eval(eval::Eval),
     Run(run::Run),
+    Doc(doc::Doc),
     Dump(dump::Dump),
     Compile(compile::Compile),
 }
@@ -127,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(&console, &line.global),
         Command::Eval(command) => command.run(&console, &line.global),
         Command::Run(command) => command.run(&console, &line.global),
+        Command::Doc(command) => command.run(&console, &line.global),
         Command::Dump(command) => command.run(&console),
         Command::Compile(command) => command.run(&console, &line.global),
     };

@@ -12,6 +12,7 @@ use crate::ir::types::TensorType;
 
 pub mod ast;
 pub mod build;
+pub mod doc;
 pub mod elaborate;
 pub mod library;
 pub mod model;

@@ -9,7 +9,7 @@ mod advice;
 mod expressions;
 mod items;
 pub mod layout;
-mod lexeme;
+pub(in crate::frontend) mod lexeme;
 mod recipes;
 mod recovery;
 mod report;
@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(in crate::frontend) use nn_grammar::words::KEYWORDS;
 use nn_grammar::{Grammar, Rule};
 use pest::Parser;
 use pest::iterators::Pair;
