@@ -13,13 +13,11 @@ mod session;
 mod slice;
 mod stages;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::diag::{Diagnostic, Severity, Sources, nearest};
+use crate::frontend::files::read_source;
 use crate::frontend::model::CheckedModel;
-use crate::frontend::parse::MAX_SOURCE;
 use crate::frontend::{Project, check};
 use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
@@ -101,18 +99,6 @@ pub fn compile_file_with(path: impl AsRef<Path>, settings: &Settings) -> Result<
         Ok(text) => compile_with(&name, &text, settings),
         Err(diagnostic) => Err(Error::source(vec![diagnostic], sources)),
     }
-}
-
-/// Reads no more than a source text may have, so that an endless file does not fill the memory.
-fn read_source(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_SOURCE {
-        let message =
-            format!("the file is larger than {} KiB, which is the limit for a source text", MAX_SOURCE / 1024);
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
 }
 
 /// Checks the model in `source`; `name` stands for the file in diagnostics.

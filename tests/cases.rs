@@ -2,6 +2,7 @@
 //!
 //! The file itself states its diagnostics, one a line: `// error 4:6-9: part of the message` (line, first and last
 //! column; `4:6-5:1` over several lines, `4:6` where there is nothing to underline, none without a place), or `// warning ...`.
+//! A place in a used file has its name before the line: `used/blocks.nn:1:2-3`. Used files are in folders called `used`.
 //! Every diagnostic must be stated and every stated one must come. The rendered reports are snapshots in
 //! `tests/cases/snapshots`.
 //!
@@ -79,6 +80,7 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
         fs::read_dir(folder).expect("the folder can be read").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let below = |path: PathBuf| match path.extension() {
+        _ if path.ends_with("used") => Vec::new(),
         _ if path.is_dir() => programs(&path),
         Some(extension) if extension == "nn" => vec![path],
         _ => Vec::new(),
@@ -89,7 +91,9 @@ fn programs(folder: &Path) -> Vec<PathBuf> {
 /// Everything the frontend says about a file.
 fn frontend(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (project, mut diagnostics) = Project::parse(&name, source);
+    // Used files stand beside the case.
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (project, mut diagnostics) = Project::parse_with(&name, source, &|used| fs::read(folder.join(used)));
     match check(&project, &Settings::default()) {
         Ok(model) => diagnostics.extend(model.warnings),
         Err(found) => diagnostics.extend(found),
@@ -99,7 +103,8 @@ fn frontend(path: &Path, source: &str) -> (Sources, Vec<Diagnostic>) {
 
 /// The rendered report; of places in the library only the words, so that its lines may move.
 fn report(diagnostic: &Diagnostic, sources: &Sources) -> String {
-    let (own, library): (Vec<_>, Vec<_>) = diagnostic.labels.iter().cloned().partition(|label| label.span.file.0 == 0);
+    let (own, library): (Vec<_>, Vec<_>) =
+        diagnostic.labels.iter().cloned().partition(|label| !sources.get(label.span.file).name.starts_with("<std>"));
     let mut text = Diagnostic { labels: own, ..diagnostic.clone() }.render(sources, false);
     for label in library {
         let _ = writeln!(text, "  and in {}: {}", sources.get(label.span.file).name, label.text);
@@ -117,7 +122,11 @@ fn statement(diagnostic: &Diagnostic, sources: &Sources) -> String {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let place = diagnostic.span().map(|span| format!(" {}", place(span, sources))).unwrap_or_default();
+    let file = |span: Span| match span.file.0 {
+        0 => String::new(),
+        _ => format!("{}:", sources.get(span.file).name),
+    };
+    let place = diagnostic.span().map(|span| format!(" {}{}", file(span), place(span, sources))).unwrap_or_default();
     format!("// {severity}{place}: {}", diagnostic.message)
 }
 

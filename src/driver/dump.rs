@@ -80,7 +80,11 @@ impl Compiled {
             Ok(codegen::backends()[0].text(&lowered.program, target, text)?)
         };
         match stage {
-            Stage::Ast => Ok(frontend::print::print(self.project().file())),
+            Stage::Ast => {
+                let used = self.project().used_files();
+                let used = used.map(|(name, file)| format!("\n// {name}\n\n{}", frontend::print::print(file)));
+                Ok(frontend::print::print(self.project().file()) + &used.collect::<String>())
+            }
             Stage::Clif => backend(TextStage::Intermediate),
             Stage::Asm => backend(TextStage::Assembly),
             Stage::Graph | Stage::Grad | Stage::Fused | Stage::Loops => {

@@ -22,12 +22,7 @@ pub struct File {
 /// A top-level item.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// `use "path.nn"` or `use "path.nn": a, b`.
-    Use {
-        path: String,
-        names: Vec<Name>,
-        span: Span,
-    },
+    Use(Arc<Use>),
     /// `const name = expr`.
     Const {
         name: Name,
@@ -39,6 +34,48 @@ pub enum Item {
     Optimizer(Arc<Definition>),
     Data(Arc<DataBlock>),
     Train(Arc<TrainBlock>),
+}
+
+impl Item {
+    /// The item's place; of a constant, its name's.
+    pub fn span(&self) -> Span {
+        match self {
+            Item::Use(used) => used.span,
+            Item::Const { name, .. } => name.span,
+            Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => d.span,
+            Item::Data(block) => block.span,
+            Item::Train(block) => block.span,
+        }
+    }
+}
+
+/// `use "path.nn"`: another file whose items are seen here.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// As written, relative to the file that says it.
+    pub path: Arc<str>,
+    pub path_span: Span,
+    pub what: Used,
+    pub span: Span,
+}
+
+/// Which names a [`Use`] brings.
+#[derive(Clone, Debug)]
+pub enum Used {
+    /// All of the file's own.
+    All,
+    /// One, for the whole file: `use "path.nn" as name`, then `name.item`.
+    Module(Name),
+    /// `use "path.nn" { a, b as c }`.
+    Names(Vec<UsedName>),
+}
+
+/// A name that a [`Use`] asks for.
+#[derive(Clone, Debug)]
+pub struct UsedName {
+    pub name: Name,
+    /// What it is called here.
+    pub alias: Option<Name>,
 }
 
 /// The lines of a `///` comment, without the slashes.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::ast::{self, Item};
 use super::{Global, parse, resolve};
-use crate::diag::FileId;
+use crate::diag::{FileId, Sources};
 
 /// The files of the library with their texts, in the order in which they are read.
 pub const FILES: &[(&str, &str)] = &[
@@ -23,8 +23,13 @@ pub const FILES: &[(&str, &str)] = &[
     ("schedules.nn", include_str!("std/schedules.nn")),
 ];
 
-/// The number of the library's first file: the user's file comes before.
+/// The number of the library's first file: the user's file comes before, the files that it uses behind.
 const FIRST: u32 = 1;
+
+/// Whether a file is one of the library's.
+pub(crate) fn holds(file: FileId) -> bool {
+    (FIRST..FIRST + FILES.len() as u32).contains(&file.0)
+}
 
 struct Library {
     files: Vec<ast::File>,
@@ -40,6 +45,18 @@ fn read() -> &'static Library {
         let names = Arc::new(resolve::globals(&items).0);
         Library { files, names }
     })
+}
+
+/// The user's text as file number 0 and the library's behind it.
+pub(crate) fn sources(name: &str, text: &str) -> Sources {
+    static TEXTS: OnceLock<Vec<(String, Arc<str>)>> = OnceLock::new();
+    let texts = TEXTS.get_or_init(|| FILES.iter().map(|f| (format!("<std>/{}", f.0), Arc::from(f.1))).collect());
+    let mut sources = Sources::default();
+    sources.add(name, text);
+    for (name, text) in texts {
+        sources.add(name.as_str(), text.clone());
+    }
+    sources
 }
 
 /// The library's names.
@@ -68,7 +85,7 @@ mod tests {
         let items: Vec<Item> = items().map(|(_, item)| item.clone()).collect();
         let (_, problems) = resolve::globals(&items);
         assert!(problems.is_empty(), "{problems:#?}");
-        let unknown = resolve::resolve(&project, &items, true);
+        let unknown = resolve::resolve(&project, &items);
         assert!(unknown.is_empty(), "{unknown:#?}");
     }
 }

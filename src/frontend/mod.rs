@@ -1,10 +1,10 @@
 //! From source text to a checked model and its entry points as graphs.
 //!
-//! [`Project::parse`] reads the user's file and the library ([`library`]); [`check`] resolves names
+//! [`Project::parse`] reads the user's file, the files that it uses ([`files`]) and the library ([`library`]); [`check`] resolves names
 //! ([`resolve`]), runs the model ([`elaborate`]) and cuts its entry points ([`build`]) into a [`model::CheckedModel`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::diag::{Diagnostic, FileId, Severity, Sources, Span};
 use crate::ir::ops::{Primitive, primitives};
@@ -14,28 +14,32 @@ pub mod ast;
 pub mod build;
 pub mod doc;
 pub mod elaborate;
+pub mod files;
 pub mod library;
 pub mod model;
 pub mod parse;
 pub mod print;
 pub mod resolve;
 
-use ast::{Definition, Expression, Item, Name};
+use ast::{Definition, DefinitionKind, Expression, Item, Name};
+use files::{Reader, UserFile};
 use model::CheckedModel;
 
 /// The stack of the thread that elaborates: calls in a model nest as calls in the compiler do.
 const STACK: usize = 512 << 20;
 
-/// The user's file and the library, parsed.
+/// The number of the user's file.
+pub(crate) const MAIN: FileId = FileId(0);
+
+/// The user's files and the library, parsed.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// The user's file is number 0, the library's follow.
+    /// The user's file is number 0, the library's follow, then the files that the user's uses.
     pub sources: Sources,
-    user: Arc<ast::File>,
-    user_names: HashMap<Arc<str>, Global>,
+    /// The user's file first.
+    files: Vec<UserFile>,
     library_names: Arc<HashMap<Arc<str>, Global>>,
-    primitives: Arc<Vec<Primitive>>,
-    primitive_numbers: HashMap<&'static str, usize>,
+    primitives: &'static [Primitive],
     /// What [`Project::parse`] found wrong.
     pub(crate) problems: Vec<Diagnostic>,
     /// Whether every statement could be read.
@@ -47,6 +51,32 @@ pub struct Project {
 pub(crate) enum Global {
     Definition(Arc<Definition>),
     Const(Name, Expression),
+    /// A used file, by the name that `use ... as name` gives it.
+    Module(Name, FileId),
+}
+
+impl Global {
+    /// The name with its place.
+    pub fn name(&self) -> &Name {
+        match self {
+            Global::Definition(definition) => &definition.name,
+            Global::Const(name, _) | Global::Module(name, _) => name,
+        }
+    }
+
+    pub fn is_model(&self) -> bool {
+        matches!(self, Global::Definition(definition) if definition.kind == DefinitionKind::Model)
+    }
+}
+
+/// Every primitive and its number by name, made once.
+fn primitive_table() -> &'static (Vec<Primitive>, HashMap<&'static str, usize>) {
+    static TABLE: OnceLock<(Vec<Primitive>, HashMap<&'static str, usize>)> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let all = primitives();
+        let numbers = all.iter().enumerate().map(|(i, p)| (p.name, i)).collect();
+        (all, numbers)
+    })
 }
 
 /// What the command line says about a model.
@@ -68,34 +98,30 @@ pub struct Settings {
 }
 
 impl Project {
-    /// Parses the user's text, called `name` in messages, and checks every name in it.
+    /// Parses the user's text and the files that it uses, and checks every name in them. `name` is its path, to which those of
+    /// used files are relative, and what messages call it.
     pub fn parse(name: &str, text: &str) -> (Project, Vec<Diagnostic>) {
-        let mut sources = Sources::default();
-        let file = sources.add(name, text);
-        let (user, mut diagnostics) = parse::parse(text, file);
-        let library = library::library();
-        for source in library::FILES {
-            sources.add(format!("<std>/{}", source.0), source.1);
-        }
-        let primitives = Arc::new(primitives());
-        let primitive_numbers = primitives.iter().enumerate().map(|(i, p)| (p.name, i)).collect();
+        Project::parse_with(name, text, &files::read_used)
+    }
+
+    /// As [`parse`](Self::parse), with another source of used files than the disk.
+    pub fn parse_with(name: &str, text: &str, read: Reader<'_>) -> (Project, Vec<Diagnostic>) {
+        let mut sources = library::sources(name, text);
+        let (files, mut diagnostics) = files::load(&mut sources, read);
         let mut project = Project {
             sources,
-            user: Arc::new(user),
-            user_names: HashMap::new(),
-            library_names: library,
-            primitives,
-            primitive_numbers,
+            files,
+            library_names: library::library(),
+            primitives: &primitive_table().0,
             problems: Vec::new(),
             readable: false,
         };
-        let (names, problems) = resolve::globals(&project.user.items);
-        project.user_names = names;
-        diagnostics.extend(problems);
         // Where statements could not be read, the names that they bind are missing.
         project.readable = !diagnostics.iter().any(|d| d.severity == Severity::Error);
         if project.readable {
-            diagnostics.extend(resolve::resolve(&project, &project.user.items, false));
+            for file in &project.files {
+                diagnostics.extend(resolve::resolve(&project, &file.tree.items));
+            }
         }
         diagnostics.sort_by_key(|d| d.span().map(|s| (s.file, s.start)));
         project.problems.clone_from(&diagnostics);
@@ -104,17 +130,22 @@ impl Project {
 
     /// The user's syntax tree.
     pub fn file(&self) -> &ast::File {
-        &self.user
+        &self.files[0].tree
+    }
+
+    /// The files that the user's file uses, directly or not: the name and syntax tree of each.
+    pub fn used_files(&self) -> impl Iterator<Item = (&str, &ast::File)> {
+        self.files[1..].iter().map(|file| (self.sources.get(file.id).name.as_str(), &*file.tree))
     }
 
     /// The items of the user's file.
     pub fn items(&self) -> &[Item] {
-        &self.user.items
+        &self.file().items
     }
 
     /// The models of the user's file.
     pub fn models(&self) -> impl Iterator<Item = &Arc<Definition>> {
-        self.user.items.iter().filter_map(|item| match item {
+        self.items().iter().filter_map(|item| match item {
             Item::Model(definition) => Some(definition),
             _ => None,
         })
@@ -122,26 +153,37 @@ impl Project {
 
     /// Whether a place is in the library.
     pub fn is_library(&self, span: Span) -> bool {
-        span.file != FileId(0)
+        library::holds(span.file)
     }
 
-    /// The global name and whether it is the library's; the library does not see the user's names.
-    pub(crate) fn global(&self, name: &str, in_library: bool) -> Option<(&Global, bool)> {
-        let user = if in_library { None } else { self.user_names.get(name) };
-        match user {
-            Some(global) => Some((global, false)),
-            None => self.library_names.get(name).map(|global| (global, true)),
-        }
+    /// What a name means in a file: its own and used items, then the library's. The library does not see the user's names.
+    pub(crate) fn global(&self, name: &str, file: FileId) -> Option<&Global> {
+        self.user_file(file).and_then(|file| file.names.get(name)).or_else(|| self.library_names.get(name))
+    }
+
+    /// An item of one of the user's files.
+    pub(crate) fn own_global(&self, name: &str, file: FileId) -> Option<&Global> {
+        self.user_file(file)?.own.get(name).filter(|global| !global.is_model())
+    }
+
+    /// The error for an item that a used file does not have.
+    pub(crate) fn unknown_item(&self, file: FileId, name: &Name) -> Diagnostic {
+        let items = self.user_file(file).map(|file| files::names_of(&file.own)).unwrap_or_default();
+        files::unknown_item(&self.sources.get(file).name, &items, name)
+    }
+
+    fn user_file(&self, file: FileId) -> Option<&UserFile> {
+        self.files.iter().find(|f| f.id == file)
     }
 
     /// The number of a primitive.
     pub(crate) fn primitive(&self, name: &str) -> Option<usize> {
-        self.primitive_numbers.get(name).copied()
+        primitive_table().1.get(name).copied()
     }
 
     /// Every global name, for suggestions, in a stable order.
-    pub(crate) fn global_names(&self, in_library: bool) -> Vec<&str> {
-        let user = self.user_names.keys().map(|n| &**n).filter(|_| !in_library);
+    pub(crate) fn global_names(&self, file: FileId) -> Vec<&str> {
+        let user = self.user_file(file).into_iter().flat_map(|file| file.names.keys()).map(|n| &**n);
         let library = self.library_names.keys().map(|n| &**n);
         let primitives = self.primitives.iter().map(|p| p.name);
         let builtins = elaborate::BUILTINS.iter().map(|b| b.0);

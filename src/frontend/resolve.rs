@@ -11,8 +11,8 @@ use super::ast::{
     Split, SplitEntry, Statement, StatementKind, Subscript, TrainEntry, TrainEntryKind, TypeExpression,
 };
 use super::elaborate::ANY_FLOAT;
-use super::{Global, Project, elaborate};
-use crate::diag::{Diagnostic, Span, nearest};
+use super::{Global, MAIN, Project, elaborate};
+use crate::diag::{Diagnostic, FileId, Span, nearest};
 use crate::ir::types::DType;
 
 /// Words that stand for themselves as arguments.
@@ -64,11 +64,7 @@ pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnos
         let (name, global) = match item {
             Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => (&d.name, Global::Definition(d.clone())),
             Item::Const { name, value, .. } => (name, Global::Const(name.clone(), value.clone())),
-            Item::Use { span, .. } => {
-                problems.push(Diagnostic::error(*span, "`use` is not supported yet"));
-                continue;
-            }
-            Item::Data(_) | Item::Train(_) => continue,
+            Item::Use(_) | Item::Data(_) | Item::Train(_) => continue,
         };
         if let Some(first) = places.get(&name.text) {
             problems.push(
@@ -83,16 +79,17 @@ pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnos
     (names, problems)
 }
 
-/// Reports every name in `items` that means nothing.
-pub(crate) fn resolve(project: &Project, items: &[Item], library: bool) -> Vec<Diagnostic> {
-    let mut resolver = Resolver { project, library, scopes: Vec::new(), diagnostics: Vec::new() };
+/// Reports every name in the items of one file that means nothing.
+pub(crate) fn resolve(project: &Project, items: &[Item]) -> Vec<Diagnostic> {
+    let mut resolver = Resolver { project, file: MAIN, scopes: Vec::new(), diagnostics: Vec::new() };
     for item in items {
+        resolver.file = item.span().file;
         match item {
             Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => resolver.definition(d),
             Item::Const { value, .. } => resolver.expression(value),
             Item::Train(block) => resolver.recipe(block.model.as_ref(), &block.entries),
             Item::Data(block) => block.splits.iter().for_each(|split| resolver.split(split)),
-            Item::Use { .. } => {}
+            Item::Use(_) => {}
         }
     }
     resolver.diagnostics
@@ -100,7 +97,7 @@ pub(crate) fn resolve(project: &Project, items: &[Item], library: bool) -> Vec<D
 
 struct Resolver<'a> {
     project: &'a Project,
-    library: bool,
+    file: FileId,
     scopes: Vec<HashSet<Arc<str>>>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -110,7 +107,7 @@ impl Resolver<'_> {
         self.scopes.iter().any(|s| s.contains(name))
             || AMBIENT.contains(&name)
             || BARE_WORDS.contains(&name)
-            || self.project.global(name, self.library).is_some()
+            || self.project.global(name, self.file).is_some()
             || self.project.primitive(name).is_some()
             || elaborate::is_builtin(name)
             || DType::from_name(name).is_some()
@@ -123,7 +120,7 @@ impl Resolver<'_> {
         }
         let mut local: Vec<&str> = self.scopes.iter().flatten().map(|n| &**n).collect();
         local.sort_unstable();
-        let globals = self.project.global_names(self.library);
+        let globals = self.project.global_names(self.file);
         let diagnostic = unknown_name(name, span, nearest(name, local.into_iter().chain(globals)));
         self.diagnostics.push(diagnostic);
     }
@@ -261,8 +258,24 @@ impl Resolver<'_> {
                     }
                 }
             }
-            ExpressionKind::Field { value, .. } => self.expression(value),
+            ExpressionKind::Field { value, name } => {
+                self.expression(value);
+                self.item_of_module(value, name);
+            }
             ExpressionKind::Lambda(lambda) => self.body(&lambda.parameters, &lambda.body, HashSet::new()),
+        }
+    }
+
+    /// `name.item`, where `name` is a used file.
+    fn item_of_module(&mut self, value: &Expression, item: &Name) {
+        let ExpressionKind::Name(name) = &value.kind else { return };
+        if self.scopes.iter().any(|scope| scope.contains(name)) {
+            return;
+        }
+        if let Some(Global::Module(_, file)) = self.project.global(name, self.file)
+            && self.project.own_global(&item.text, *file).is_none()
+        {
+            self.diagnostics.push(self.project.unknown_item(*file, item));
         }
     }
 

@@ -21,7 +21,8 @@ impl Elaborator<'_> {
             return Ok(None);
         };
         // Options are compile-time values of the file; the model's names are not among them.
-        let mut outer = Body::new(super::value::Env::root(false), super::scope::Scope::root(), Context::Outside);
+        let mut outer =
+            Body::new(super::value::Env::root(crate::frontend::MAIN), super::scope::Scope::root(), Context::Outside);
         let mut splits: Vec<DataSplit> = Vec::new();
         for split in &block.splits {
             if splits.iter().any(|s| *s.name == *split.name.text) {

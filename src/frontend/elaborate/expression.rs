@@ -103,11 +103,8 @@ impl Elaborator<'_> {
             return Ok(Value::Bool(self.training));
         }
         let project = self.project;
-        if let Some((global, library)) = project.global(name, body.env.library) {
-            return match global {
-                Global::Definition(definition) => self.definition_value(definition, library, span),
-                Global::Const(name, value) => self.constant(name, value, library),
-            };
+        if let Some(global) = project.global(name, body.env.file) {
+            return self.global_value(global, span);
         }
         if let Some(builtin) = super::builtin::Builtin::from_name(name) {
             return Ok(Value::Builtin(builtin));
@@ -131,13 +128,16 @@ impl Elaborator<'_> {
         Err(self.unknown_name(body, name, span))
     }
 
-    fn definition_value(
-        &mut self,
-        definition: &std::sync::Arc<Definition>,
-        library: bool,
-        span: Span,
-    ) -> Outcome<Value> {
-        let env = super::value::Env::root(library);
+    fn global_value(&mut self, global: &Global, span: Span) -> Outcome<Value> {
+        match global {
+            Global::Definition(definition) => self.definition_value(definition, span),
+            Global::Const(name, value) => self.constant(name, value),
+            Global::Module(_, file) => Ok(Value::Module(*file)),
+        }
+    }
+
+    fn definition_value(&mut self, definition: &std::sync::Arc<Definition>, span: Span) -> Outcome<Value> {
+        let env = super::value::Env::root(definition.name.span.file);
         let closure = Rc::new(super::value::Closure { definition: definition.clone(), env });
         Ok(match definition.kind {
             DefinitionKind::Function => Value::Function(closure),
@@ -150,7 +150,7 @@ impl Elaborator<'_> {
     }
 
     /// A `const`, evaluated at its first use.
-    fn constant(&mut self, name: &Name, value: &Expression, library: bool) -> Outcome<Value> {
+    fn constant(&mut self, name: &Name, value: &Expression) -> Outcome<Value> {
         match self.constants.get(&name.span) {
             Some(Some(value)) => return Ok(value.clone()),
             Some(None) => {
@@ -160,7 +160,8 @@ impl Elaborator<'_> {
             None => {}
         }
         self.constants.insert(name.span, None);
-        let mut body = Body::new(super::value::Env::root(library), super::scope::Scope::root(), Context::Outside);
+        let mut body =
+            Body::new(super::value::Env::root(name.span.file), super::scope::Scope::root(), Context::Outside);
         let result = self.expression(&mut body, value);
         let result = match result {
             Ok(value) if value.holds_tensor() => {
@@ -294,6 +295,13 @@ impl Elaborator<'_> {
         let instance = match owner {
             Value::Poison => return Ok(Value::Poison),
             Value::Instance(instance) => instance,
+            Value::Module(file) => {
+                let project = self.project;
+                return match project.own_global(&name.text, file) {
+                    Some(global) => self.global_value(global, owner_span.to(name.span)),
+                    None => Err(self.fail(project.unknown_item(file, name))),
+                };
+            }
             Value::Tensor(_) if &*name.text == "shape" => {
                 let message = "a tensor has no fields";
                 return Err(self.fail(Diagnostic::error(name.span, message).help("write `shape(x)`")));

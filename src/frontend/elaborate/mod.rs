@@ -240,7 +240,7 @@ impl<'a> Elaborator<'a> {
         let user_call = self.calls.iter().rev().find(|c| !self.project.is_library(c.span));
         let Some(call) = user_call else { return diagnostic };
         if !self.project.is_library(at) {
-            let inside = call.span.start <= at.start && at.end <= call.span.end;
+            let inside = call.span.file == at.file && call.span.start <= at.start && at.end <= call.span.end;
             let shown = diagnostic.labels.iter().any(|l| l.span == call.span);
             return if inside || shown { diagnostic } else { diagnostic.label(call.span, "called here") };
         }
@@ -354,6 +354,7 @@ impl<'a> Elaborator<'a> {
             Value::Optimizer(c, _) => format!("the optimizer `{}`", c.definition.name.text),
             Value::Primitive(p) => format!("the function `{}`", self.project.primitives[*p].name),
             Value::Builtin(b) => format!("the function `{}`", b.name()),
+            Value::Module(file) => format!("the file `{}`", self.project.sources.get(*file).name),
             Value::Partial(p) => self.describe(&p.callee),
             Value::Poison => "an unknown value".to_owned(),
         }

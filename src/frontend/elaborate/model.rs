@@ -8,6 +8,7 @@ use super::statement::{Body, Context};
 use super::value::{Env, Value};
 use super::{Elaborator, ModelResult, Outcome};
 use crate::diag::{Diagnostic, Severity, nearest};
+use crate::frontend::MAIN;
 use crate::frontend::ast::{Definition, Expression, ExpressionKind, Name, TypeExpression, UnaryOperator};
 use crate::frontend::model::Field;
 use crate::ir::graph::{ResultRole, Role, ValueId};
@@ -17,7 +18,7 @@ use crate::ir::types::DType;
 impl Elaborator<'_> {
     /// Runs the model's body and returns it with all its names.
     pub(super) fn model(&mut self, definition: &Arc<Definition>) -> Outcome<Body> {
-        let mut body = Body::new(Env::root(false), Scope::root(), Context::Model);
+        let mut body = Body::new(Env::root(MAIN), Scope::root(), Context::Model);
         self.model_arguments(&mut body, definition)?;
         match self.block(&mut body, &definition.body)? {
             super::statement::Flow::Return(_) => {

@@ -267,7 +267,7 @@ impl Elaborator<'_> {
     /// The error for a name that nothing is bound to.
     pub(super) fn unknown_name(&mut self, body: &Body, name: &str, span: Span) -> Failure {
         let local = body.env.visible();
-        let globals = self.project.global_names(body.env.library);
+        let globals = self.project.global_names(body.env.file);
         let candidates = local.iter().map(|n| &**n).chain(globals.iter().copied());
         let diagnostic = crate::frontend::resolve::unknown_name(name, span, nearest(name, candidates));
         self.fail(diagnostic)

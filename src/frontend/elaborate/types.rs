@@ -24,7 +24,7 @@ impl Elaborator<'_> {
         if let Some(value) = body.env.get(name) {
             return matches!(value, Value::Int(_) | Value::List(_) | Value::Tuple(_) | Value::Poison);
         }
-        matches!(self.project.global(name, body.env.library), Some((Global::Const(..), _)))
+        matches!(self.project.global(name, body.env.file), Some(Global::Const(..)))
     }
 
     /// Binds the names of a type that mean nothing yet to symbolic sizes of the same names.

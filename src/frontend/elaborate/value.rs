@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::builtin::Builtin;
 use super::scope::Scope;
-use crate::diag::Span;
+use crate::diag::{FileId, Span};
 use crate::frontend::ast::{Block, Definition, Lambda, Name, Parameter};
 use crate::ir::dim::Dim;
 use crate::ir::graph::ValueId;
@@ -37,6 +37,8 @@ pub(super) enum Value {
     /// A primitive of the graph, by its number in the table.
     Primitive(usize),
     Builtin(Builtin),
+    /// A file that `use ... as name` names.
+    Module(FileId),
     /// A function or primitive that waits for its first argument.
     Partial(Rc<Partial>),
     /// Stands for the value of a statement that failed; whatever touches it is silent.
@@ -231,19 +233,19 @@ impl Value {
 pub(super) struct Env {
     names: Rc<HashMap<Arc<str>, Value>>,
     parent: Option<Rc<Env>>,
-    /// Whether the text stands in the library, whose definitions do not see the user's.
-    pub library: bool,
+    /// The file in which the text stands, which decides what global names mean.
+    pub file: FileId,
 }
 
 impl Env {
-    /// An environment in which only global names are visible.
-    pub fn root(library: bool) -> Env {
-        Env { names: Rc::default(), parent: None, library }
+    /// An environment in which only the global names of a file are visible.
+    pub fn root(file: FileId) -> Env {
+        Env { names: Rc::default(), parent: None, file }
     }
 
     /// A fresh environment inside `self`.
     pub fn inside(&self) -> Env {
-        Env { names: Rc::default(), parent: Some(Rc::new(self.clone())), library: self.library }
+        Env { names: Rc::default(), parent: Some(Rc::new(self.clone())), file: self.file }
     }
 
     /// The environment as a closure keeps it. What is bound from now on stands in a new one, so that nothing is copied.

@@ -7,8 +7,8 @@ use pest::iterators::Pair;
 use super::{Builder, Rule, inner};
 use crate::diag::Span;
 use crate::frontend::ast::{
-    Block, DTypeExpression, DataBlock, Definition, DefinitionKind, Doc, Item, Lead, Parameter, Split, SplitEntry,
-    TypeExpression,
+    Block, DTypeExpression, DataBlock, Definition, DefinitionKind, Doc, Item, Lead, Name, Parameter, Split, SplitEntry,
+    TypeExpression, Use, Used, UsedName,
 };
 
 impl Builder<'_> {
@@ -40,8 +40,24 @@ impl Builder<'_> {
     fn use_item(&mut self, pair: Pair<'_, Rule>) -> Item {
         let span = self.span(&pair);
         let mut parts = inner(pair);
-        let path = self.text(&parts.next().expect("`use` has a path")).to_string();
-        Item::Use { path, names: parts.map(|name| self.name(&name)).collect(), span }
+        let path = parts.next().expect("`use` has a path");
+        let (path, path_span) = (self.text(&path), self.span(&path));
+        let what = match parts.next() {
+            None => Used::All,
+            Some(part) if part.as_rule() == Rule::use_alias => Used::Module(self.alias(part)),
+            Some(part) => Used::Names(inner(part).map(|name| self.used_name(name)).collect()),
+        };
+        Item::Use(Arc::new(Use { path, path_span, what, span }))
+    }
+
+    fn used_name(&mut self, pair: Pair<'_, Rule>) -> UsedName {
+        let mut parts = inner(pair);
+        let name = self.name(&parts.next().expect("what is used has a name"));
+        UsedName { name, alias: parts.next().map(|alias| self.alias(alias)) }
+    }
+
+    fn alias(&self, pair: Pair<'_, Rule>) -> Name {
+        self.name(&inner(pair).next().expect("`as` has a name"))
     }
 
     pub(super) fn definition(&mut self, pair: Pair<'_, Rule>, doc: Doc) -> Definition {

@@ -11,12 +11,14 @@ pub(super) fn is_mark(rule: Rule) -> bool {
 pub(super) fn phrase(rule: Rule) -> Option<String> {
     let phrase = match rule {
         Rule::expression | Rule::expressions | Rule::operation | Rule::operand | Rule::argument => "a value",
-        Rule::name | Rule::names | Rule::parameter | Rule::carry | Rule::scan_source => "a name",
+        Rule::name | Rule::names | Rule::parameter | Rule::carry | Rule::scan_source | Rule::used_name => "a name",
         Rule::field_name => "the name of a field",
         Rule::type_expression => "a type such as `f32[n]`",
         Rule::index_dtype | Rule::lead => return None,
         Rule::block | Rule::scan_body => "`{`",
         Rule::parameters => "`(`",
+        Rule::use_alias => "`as`",
+        Rule::use_names => "`{`",
         Rule::statement => "a statement",
         Rule::separator | Rule::EOI => "the end of the statement",
         Rule::item | Rule::definition | Rule::const_item => {
@@ -107,6 +109,7 @@ pub(super) fn word(rule: Rule) -> Option<&'static str> {
         Rule::word_not => "not",
         Rule::word_over => "over",
         Rule::word_with => "with",
+        Rule::word_as => "as",
         Rule::word_index => "index",
         Rule::word_axis => "axis",
         Rule::word_reverse => "reverse",

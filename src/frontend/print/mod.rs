@@ -10,6 +10,7 @@ use std::fmt::Write;
 use super::ast::{
     Block, DTypeExpression, DataBlock, Definition, DefinitionKind, Doc, Expression, ExpressionKind, File, Item, Name,
     Parameter, Scan, SplitEntry, Statement, StatementKind, TrainBlock, TrainEntry, TrainEntryKind, TypeExpression,
+    Used, UsedName,
 };
 use expression::{expression, inline_block, quoted};
 
@@ -23,6 +24,19 @@ pub fn print(file: &File) -> String {
         printer.item(item);
     }
     printer.text
+}
+
+/// What follows the path of a `use`.
+fn used_names(what: &Used) -> String {
+    let name = |used: &UsedName| match &used.alias {
+        Some(alias) => format!("{} as {}", used.name.text, alias.text),
+        None => used.name.text.to_string(),
+    };
+    match what {
+        Used::All => String::new(),
+        Used::Module(name) => format!(" as {}", name.text),
+        Used::Names(names) => format!(" {{ {} }}", names.iter().map(name).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// Collects lines at a depth.
@@ -57,10 +71,7 @@ impl Printer {
 
     fn item(&mut self, item: &Item) {
         match item {
-            Item::Use { path, names, .. } => {
-                let names = if names.is_empty() { String::new() } else { format!(": {}", name_list(names)) };
-                self.line(&format!("use {}{names}", quoted(path)));
-            }
+            Item::Use(used) => self.line(&format!("use {}{}", quoted(&used.path), used_names(&used.what))),
             Item::Const { name, value, doc } => {
                 self.doc(doc);
                 self.line(&format!("const {} = {}", name.text, expression(value)));
