@@ -6,6 +6,7 @@
 pub mod bytes;
 mod dump;
 mod error;
+mod format;
 pub mod header;
 pub mod layout;
 pub mod object;
@@ -15,7 +16,7 @@ mod stages;
 
 use std::path::Path;
 
-use crate::diag::{Diagnostic, Severity, Sources, nearest};
+use crate::diag::{Diagnostic, FileId, Severity, Sources, nearest};
 use crate::frontend::files::read_source;
 use crate::frontend::model::CheckedModel;
 use crate::frontend::{Project, check};
@@ -27,6 +28,7 @@ use crate::passes::segment::DEFAULT_LIMIT;
 
 pub use dump::Stage;
 pub use error::{Error, SourceErrors};
+pub use format::{Formatted, format_file, format_stream};
 pub use object::{Object, ObjectOptions};
 pub use session::{JitOptions, Report, Session, Storage};
 pub use slice::{Output, Slice};
@@ -93,10 +95,16 @@ pub fn compile_file_with(path: impl AsRef<Path>, settings: &Settings) -> Result<
     let path = path.as_ref();
     let bytes = read_source(path).map_err(|error| Error::Read { path: path.to_path_buf(), error })?;
     let name = path.display().to_string();
+    let (text, ..) = decode(&name, &bytes)?;
+    compile_with(&name, &text, settings)
+}
+
+/// The text of a file called `name`, alone and as what diagnostics point into.
+fn decode(name: &str, bytes: &[u8]) -> Result<(String, Sources, FileId), Error> {
     let mut sources = Sources::default();
-    let file = sources.add(name.as_str(), String::from_utf8_lossy(&bytes).into_owned());
-    match crate::frontend::parse::decode(&bytes, file) {
-        Ok(text) => compile_with(&name, &text, settings),
+    let file = sources.add(name, String::from_utf8_lossy(bytes).into_owned());
+    match crate::frontend::parse::decode(bytes, file) {
+        Ok(text) => Ok((text, sources, file)),
         Err(diagnostic) => Err(Error::source(vec![diagnostic], sources)),
     }
 }

@@ -7,6 +7,9 @@ use nnc::frontend::parse::{MAX_SOURCE, decode, parse};
 use nnc::frontend::print::print;
 use proptest::prelude::*;
 
+#[path = "parse/soup.rs"]
+mod soup;
+
 /// Parses on a thread with the stack of a thread of the host program, and gives the messages.
 fn messages(source: String) -> Vec<String> {
     let work = move || {
@@ -171,26 +174,11 @@ fn pieces_of_a_good_file() {
     }
 }
 
-/// Words that meet in programs, so that random sequences of them are sometimes right.
-const WORDS: [&str; 58] = [
-    "a", "b", "x", "param", "yield", "batch", "1", "2.5", "0x1F", "1e-3", "true", "\"s\\n\"", "(", ")", "[", "]", "{",
-    "}", "(", ")", ",", ";", "\n", "\n", "=", "<-", "->", ":", "|", "|x|", "|>", "+", "-", "*", "//", "/", "%", "@",
-    "^", "==", "<", "..", ".", "and", "not", "if", "else", "for", "in", "scan", "carry", "return", "state", "output",
-    "fn f", "f(x)", "// c\n", "/// d\n",
-];
-
-fn soup() -> impl Strategy<Value = String> {
-    proptest::collection::vec((0..WORDS.len(), any::<bool>()), 0..40).prop_map(|picks| {
-        let word = |(word, blank): (usize, bool)| format!("{}{}", WORDS[word], if blank { " " } else { "" });
-        picks.into_iter().map(word).collect()
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn words_in_any_order(body in soup(), value in soup()) {
+    fn words_in_any_order(body in soup::soup(), value in soup::soup()) {
         for source in [format!("model M {{\n a = {value}\n {body}\n}}"), body.clone(), format!("const a = {value}")] {
             let (file, diagnostics) = parse(&source, FileId(0));
             for diagnostic in &diagnostics {

@@ -1,7 +1,7 @@
 //! The grammar of the `.nn` language.
 //!
 //! pest makes a parser of `nn.pest`. It is a crate of its own because that parser is a lot of code that seldom changes: builds of
-//! the compiler find it done. `frontend/parse` of `nnc` is its only caller; editors take their words from the [`words`] below.
+//! the compiler find it done. `frontend/parse` and `frontend/format` of `nnc` call it; editors take their words from the [`words`] below.
 
 #![warn(missing_docs)]
 

@@ -8,6 +8,7 @@ mod console;
 mod doc;
 mod dump;
 mod eval;
+mod fmt;
 mod model;
 mod reporter;
 mod run;
@@ -88,6 +89,7 @@ impl Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Fmt(fmt::Fmt),
     Summary(summary::Summary),
     Train(train::Train),
     Eval(eval::Eval),
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
     let console = Console::new(&line.global);
     let outcome = match &line.command {
         Command::Check(command) => command.run(&console),
+        Command::Fmt(command) => command.run(&console),
         Command::Summary(command) => command.run(&console),
         Command::Train(command) => command.run(&console, &line.global),
         Command::Eval(command) => command.run(&console, &line.global),

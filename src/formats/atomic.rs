@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::FormatError;
 
-/// Writes `path` through `contents`; on an error the old file, if any, is untouched.
+/// Writes `path` through `contents`; on an error the old file, if any, is untouched. Its permissions stay.
 ///
 /// # Errors
 /// If the folder is missing or the disk is full.
@@ -27,6 +27,9 @@ fn write_in_folder(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Res
         let mut buffered = BufWriter::new(temporary.as_file_mut());
         contents(&mut buffered)?;
         buffered.flush()?;
+    }
+    if let Ok(existing) = std::fs::metadata(path) {
+        temporary.as_file().set_permissions(existing.permissions())?;
     }
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;

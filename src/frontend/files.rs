@@ -37,8 +37,16 @@ pub(crate) struct UserFile {
 /// # Errors
 /// If it cannot be read or is too large.
 pub fn read_source(path: &Path) -> Result<Vec<u8>> {
+    read_text(File::open(path)?)
+}
+
+/// Reads a source text, as [`read_source`] does.
+///
+/// # Errors
+/// If it cannot be read or is too large.
+pub fn read_text(input: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(parse::MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
+    input.take(parse::MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > parse::MAX_SOURCE {
         let limit = parse::MAX_SOURCE / 1024;
         let message = format!("the file is larger than {limit} KiB, which is the limit for a source text");

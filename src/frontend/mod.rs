@@ -15,6 +15,7 @@ pub mod build;
 pub mod doc;
 pub mod elaborate;
 pub mod files;
+pub mod format;
 pub mod library;
 pub mod model;
 pub mod parse;

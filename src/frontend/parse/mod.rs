@@ -9,7 +9,7 @@ mod advice;
 mod expressions;
 mod items;
 pub mod layout;
-pub(in crate::frontend) mod lexeme;
+pub mod lexeme;
 mod recipes;
 mod recovery;
 mod report;
