@@ -5,12 +5,15 @@ use crate::diag::Span;
 use crate::frontend::ast::{Definition, DefinitionKind, Item, Name};
 use crate::frontend::library;
 
-/// The entries of the library.
+/// The entries of the library. What has no `///` comment serves the library alone.
 pub(super) fn library() -> Vec<Entry> {
     let text_of = |file: &str| library::FILES.iter().find(|(name, _)| *name == file).map_or("", |(_, text)| text);
     library::items()
         .filter_map(|(file, item)| {
             let mut entry = entry(&format!("<std>/{file}"), text_of(file), item)?;
+            if entry.doc.is_empty() {
+                return None;
+            }
             if entry.kind == Kind::Function {
                 entry.kind = kind_in(file);
             }

@@ -52,7 +52,7 @@ fn begins_block(line: &str, before: &[&str]) -> bool {
 }
 
 /// The label of a line, and what follows.
-fn label(line: &str) -> Option<(&str, &str)> {
+pub(super) fn label(line: &str) -> Option<(&str, &str)> {
     let (word, rest) = line.split_once(": ")?;
     let capital = word.chars().next().is_some_and(|c| c.is_ascii_uppercase());
     (capital && word.chars().count() > 1 && word.chars().all(char::is_alphanumeric)).then_some((word, rest))

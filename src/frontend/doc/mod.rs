@@ -172,11 +172,9 @@ pub fn entries() -> &'static [Entry] {
     })
 }
 
-/// The entries of the items of one file: of `text`, whose syntax tree is `file`, called `name`.
+/// The entries of the items of one file, in its order: of `text`, whose syntax tree is `file`, called `name`.
 pub fn entries_of(name: &str, text: &str, file: &ast::File) -> Vec<Entry> {
-    let mut all: Vec<Entry> = file.items.iter().filter_map(|item| items::entry(name, text, item)).collect();
-    all.sort_by_key(|entry| entry.kind);
-    all
+    file.items.iter().filter_map(|item| items::entry(name, text, item)).collect()
 }
 
 /// The entries called `name`; several things may have one name, as the activation `step` and the number of the step.
@@ -207,7 +205,9 @@ fn begins(wanted: &str, name: &str) -> bool {
 
 /// The first sentence of a text, on one line and without its full stop.
 fn summary(doc: &str) -> String {
-    let paragraph: Vec<&str> = doc.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let ends = |line: &str| line.is_empty() || line.starts_with("```") || markdown::label(line).is_some();
+    let lines = doc.lines().map(str::trim).enumerate();
+    let paragraph: Vec<&str> = lines.take_while(|(i, line)| *i == 0 || !ends(line)).map(|(_, line)| line).collect();
     let text = paragraph.join(" ");
     let ends = text.match_indices(". ").map(|(place, _)| place);
     let end = ends.into_iter().find(|end| ends_sentence(&text, *end)).unwrap_or(text.len());
@@ -229,6 +229,7 @@ mod tests {
     fn the_first_sentence_sums_up() {
         assert_eq!(summary("The unit step: 1 where x >= 0.\nIts gradient is zero."), "The unit step: 1 where x >= 0");
         assert_eq!(summary("Adam, Kingma et al. 2014, with decay. More."), "Adam, Kingma et al. 2014, with decay");
+        assert_eq!(summary("The input as it is\nEquation: y = x"), "The input as it is");
         assert_eq!(summary("y = 0.5 * x over\ntwo lines\n\nShapes: any"), "y = 0.5 * x over two lines");
     }
 

@@ -1,6 +1,8 @@
-//! `docs/ops.md` is written from the code, and is what the code says.
+//! What is written from the code is what the code says: `docs/ops.md`, and the grammar in `docs/language.md`.
 //!
 //! `UPDATE=1 cargo test --test docs` writes it anew.
+
+mod grammar;
 
 use std::fmt::Write;
 use std::path::Path;
