@@ -401,3 +401,16 @@ fn nets_of_every_float_dtype_train_and_run_from_files() {
         assert!(sums.map(|s| (s - 1.0).abs()).all(|e| e < 0.02), "{dtype}: {probs}");
     }
 }
+
+#[test]
+fn a_new_folder_trains_at_once() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let said = folder.good(&["new", "two-spirals"]).out();
+    assert!(said.contains("nnc train two-spirals/two_spirals.nn"), "{said}");
+    let run = folder.good(&["train", "two-spirals/two_spirals.nn", "--json"]);
+    let done = run.lines().pop().unwrap();
+    assert_eq!(done["event"], "done");
+    assert!(done["test"]["accuracy"].as_f64().unwrap() > 0.95, "{done}");
+    assert!(folder.wrong(&["new", "two-spirals"]).contains("is there already"));
+    assert!(folder.wrong(&["new", "2 spirals"]).contains("cannot name a model"));
+}

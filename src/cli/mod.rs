@@ -10,6 +10,7 @@ mod dump;
 mod eval;
 mod fmt;
 mod model;
+mod new;
 mod reporter;
 mod run;
 mod summary;
@@ -88,6 +89,7 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::New),
     Check(check::Check),
     Fmt(fmt::Fmt),
     Summary(summary::Summary),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
     };
     let console = Console::new(&line.global);
     let outcome = match &line.command {
+        Command::New(command) => command.run(&console),
         Command::Check(command) => command.run(&console),
         Command::Fmt(command) => command.run(&console),
         Command::Summary(command) => command.run(&console),

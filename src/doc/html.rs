@@ -10,6 +10,9 @@ use crate::frontend::doc::{Entry, Kind};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// Lines of a source that is shown without asking.
+const SHORT: usize = 12;
+
 /// The page of all `entries`, under a title.
 pub fn page(title: &str, entries: &[Entry]) -> String {
     let links = Links::new(entries);
@@ -73,12 +76,11 @@ fn article(out: &mut String, entry: &Entry, links: &Links<'_>) {
         out.push_str("</table>\n");
     }
     if let Some(text) = &entry.source {
+        let open = if text.lines().count() <= SHORT { " open" } else { "" };
+        let shown = source(text, links);
         put(
             out,
-            format_args!(
-                "<details class=\"source\"><summary>Source</summary><pre>{}</pre></details>\n",
-                source(text, links)
-            ),
+            format_args!("<details class=\"source\"{open}><summary>Source</summary><pre>{shown}</pre></details>\n"),
         );
     }
     out.push_str("</article>\n");
