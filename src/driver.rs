@@ -3,6 +3,7 @@
 //! [`compile`] and [`compile_file`] check a model; [`Compiled::jit`] makes a [`Session`] that trains and infers;
 //! [`Compiled::program`] runs the stages of one entry point and shows each to an [`Observer`].
 
+mod average;
 pub mod bytes;
 mod dump;
 mod error;

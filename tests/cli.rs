@@ -133,7 +133,7 @@ fn exit_codes() {
     assert!(folder.wrong(&["check", "none.nn"]).contains("none.nn"));
     folder.write("bad.nn", "model M { input x: f32[batch, 2]\n output y = x |> dens(3) }\n");
     assert!(folder.wrong(&["check", "bad.nn"]).contains("did you mean `dense`?"));
-    assert!(folder.wrong(&["train", "m.nn", "--resume", "d"]).contains("not supported yet"));
+    assert!(folder.wrong(&["train", "m.nn", "--report", "d"]).contains("not supported yet"));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub struct Compile {
     /// The functions [default: all that the model has]
     #[arg(long, value_enum, value_name = "ENTRY,ENTRY", value_delimiter = ',')]
     entry: Vec<EntryName>,
+    /// The phase of the recipe whose training step is meant [default: the first]
+    #[arg(long, value_name = "NAME")]
+    phase: Option<String>,
     /// The machine, such as aarch64-unknown-linux-gnu [default: this one]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
@@ -77,7 +80,7 @@ impl Compile {
             .clone()
             .unwrap_or_else(|| PathBuf::from(self.model.file.file_stem().unwrap_or_default()).with_extension("o"));
         check_kind(&output, self.emit)?;
-        let compiled = self.model.open(console, |_| {})?;
+        let compiled = self.model.open(console, |settings| settings.phase.clone_from(&self.phase))?;
         match self.emit {
             Emit::Obj => self.object(console, &compiled, target, &output),
             Emit::Graph => self.text(console, &compiled, Stage::Graph, &target),

@@ -21,6 +21,9 @@ pub struct Dump {
     /// The function [default: infer; train_step for the stage grad]
     #[arg(long, value_enum, value_name = "ENTRY")]
     entry: Option<EntryName>,
+    /// The phase of the recipe whose training step is meant [default: the first]
+    #[arg(long, value_name = "NAME")]
+    phase: Option<String>,
     /// Rows of the batch [default: the recipe's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batch: Option<u64>,
@@ -65,7 +68,7 @@ struct Dumped<'a> {
 impl Dump {
     /// Runs the command.
     pub fn run(&self, console: &Console) -> Result<(), Failure> {
-        let compiled = self.model.open(console, |_| {})?;
+        let compiled = self.model.open(console, |settings| settings.phase.clone_from(&self.phase))?;
         let rows = self.batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(compiled.nominal_rows());
         if !self.dump_after.is_empty() || self.stop_after.is_some() {
             return self.passes(console, &compiled, rows);

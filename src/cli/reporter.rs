@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::console::Console;
 use super::values::{seconds_text, values_text};
 use crate::diag::Diagnostic;
+use crate::frontend::model::MAIN_PHASE;
 use crate::train::event::{Epoch, Event, Start};
 use crate::train::run::{Listener, Progress};
 
@@ -19,6 +20,8 @@ pub struct Reporter<'a> {
     history: Option<(PathBuf, BufWriter<File>)>,
     bar: Option<ProgressBar>,
     drawn: Instant,
+    /// The phase that runs, and its epochs, if known.
+    phase: String,
     epochs: Option<u64>,
 }
 
@@ -26,27 +29,35 @@ pub struct Reporter<'a> {
 const REDRAW: Duration = Duration::from_millis(100);
 
 impl<'a> Reporter<'a> {
-    /// A reporter; `epochs` is how many there will be, if known.
+    /// A reporter; with `append` the lines of the history so far are kept.
     ///
     /// # Errors
     /// If the history cannot be written.
-    pub fn new(console: &'a Console, history: Option<&Path>, epochs: Option<u64>) -> Result<Reporter<'a>, Diagnostic> {
-        let history = match history {
-            Some(path) => {
-                Some((path.to_owned(), BufWriter::new(File::create(path).map_err(|e| unwritable(path, &e))?)))
-            }
-            None => None,
+    pub fn new(console: &'a Console, history: Option<&Path>, append: bool) -> Result<Reporter<'a>, Diagnostic> {
+        let open = |path: &Path| {
+            let mut options = File::options();
+            options.write(true).create(true).append(append).truncate(!append);
+            let file = options.open(path).map_err(|e| unwritable(path, &e))?;
+            Ok((path.to_owned(), BufWriter::new(file)))
         };
+        let history = history.map(open).transpose()?;
         let visible = io::stderr().is_terminal() && !console.quiet;
         let bar = visible.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {eta} {msg}");
             bar.with_style(style.expect("the template is well formed"))
         });
-        Ok(Reporter { console, history, bar, drawn: Instant::now(), epochs })
+        Ok(Reporter { console, history, bar, drawn: Instant::now(), phase: String::new(), epochs: None })
     }
 
     fn epoch_label(&self, epoch: u64) -> String {
+        if self.phase != MAIN_PHASE {
+            return format!("{}, {}", self.phase, self.epoch_count(epoch));
+        }
+        self.epoch_count(epoch)
+    }
+
+    fn epoch_count(&self, epoch: u64) -> String {
         match self.epochs {
             Some(epochs) => format!("epoch {epoch:>width$}/{epochs}", width = epochs.to_string().len()),
             None => format!("epoch {epoch}"),
@@ -121,6 +132,9 @@ fn start_text(start: &Start) -> String {
     if let Some(rows) = start.val_rows {
         text.push_str(&format!(", {rows} rows to validate"));
     }
+    if let Some(steps) = start.resumed {
+        text.push_str(&format!(", resumed after {steps} steps"));
+    }
     text.push_str(&format!(", compiled in {}", seconds_text(start.compile_ms / 1e3)));
     text
 }
@@ -134,6 +148,10 @@ impl Listener for Reporter<'_> {
         if let Some((path, file)) = &mut self.history {
             let line = serde_json::to_string(event).expect("events have no keys but text");
             writeln!(file, "{line}").and_then(|()| file.flush()).map_err(|e| unwritable(path, &e))?;
+        }
+        if let Event::Start(start) = event {
+            self.phase.clone_from(&start.phase);
+            self.epochs = start.epochs;
         }
         self.console.object(event);
         self.describe(event);

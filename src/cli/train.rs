@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::console::Console;
 use super::model::ModelArguments;
 use super::reporter::Reporter;
 use super::{Failure, Global};
 use crate::diag::Diagnostic;
-use crate::driver::{Compiled, JitOptions, Settings};
+use crate::driver::{Compiled, JitOptions, Session, Settings};
+use crate::frontend::model::Recipe;
+use crate::train::checkpoint::Checkpoint;
 use crate::train::data::RunData;
 use crate::train::dataset::Shapes;
-use crate::train::event::Event;
-use crate::train::run::{Listener, Plan, train};
+use crate::train::event::{Done, Event, Values};
+use crate::train::run::{Listener, Outcome, Plan, test, train};
 use crate::train::source::Places;
 use crate::train::weights;
 
@@ -54,9 +57,11 @@ pub struct Train {
     /// Report the losses of every K-th step
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     log_every: Option<u64>,
-    #[arg(long, hide = true)]
+    /// Write checkpoints into this folder, after every epoch unless the recipe says when
+    #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    #[arg(long, hide = true)]
+    /// Go on from the checkpoint in this folder, and write further ones there
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
     resume: Option<PathBuf>,
     #[arg(long, hide = true)]
     tensorboard: Option<PathBuf>,
@@ -71,32 +76,103 @@ impl Train {
     /// Runs the command.
     pub fn run(&self, console: &Console, global: &Global) -> Result<(), Failure> {
         self.refuse_unsupported()?;
-        let mut compiled = self.model.open(console, |settings| self.change(settings, 1))?;
+        let begin = Instant::now();
+        let compiled = self.model.open(console, |settings| self.change(settings, None, 1))?;
+        let sources = compiled.project().sources.clone();
         let data = load_data(&compiled, &self.model.file, self.data.as_deref())?;
         self.check_targets()?;
         let recipe = compiled.model().recipe.clone().expect("`load_data` has seen the recipe");
-        if recipe.steps.is_none() {
-            // Only now is it known how many steps there will be, which a schedule may ask for.
-            compiled = self.model.check(|settings| self.change(settings, data.steps(&recipe)))?;
-        }
-        let sources = compiled.project().sources.clone();
-        let mut session = compiled.jit_with(JitOptions { threads: global.threads() })?;
-        if let Some(path) = &self.init {
-            weights::load(&mut session, path)?;
-        }
+        let resume = self.resume.as_deref().map(Checkpoint::open).transpose()?;
+        let first = match &resume {
+            Some(checkpoint) => place_of(&checkpoint.position.phase, &recipe)?,
+            None => 0,
+        };
+        let folder = self.checkpoint_folder(&recipe);
+        let mut reporter = Reporter::new(console, self.history.as_deref(), resume.is_some())?;
         listen_to_ctrl_c();
-        let mut reporter = Reporter::new(console, self.history.as_deref(), recipe.epochs)?;
-        let plan = Plan { recipe: &recipe, data: &data, log_every: self.log_every, interrupt: &INTERRUPT };
-        let outcome = train(&mut session, &plan, &mut reporter).map_err(|e| Failure::Mistakes(e, sources))?;
-        if let Some(path) = &self.save {
-            weights::save(&session, path)?;
+        let at = |error| Failure::Mistakes(vec![error], sources.clone());
+        let (mut weights, mut steps) = (None, resume.as_ref().map_or(0, |c| c.position.earlier_steps));
+        for (number, phase) in recipe.phases.iter().enumerate().skip(first) {
+            let compiled = self.compile_phase(phase, &data)?;
+            let recipe = compiled.model().recipe.clone().expect("the model has a recipe");
+            let mut session = compiled.jit_with(JitOptions { threads: global.threads() })?;
+            let resume = resume.as_ref().filter(|_| number == first);
+            if resume.is_none() {
+                self.first_weights(&mut session, &recipe, weights.as_deref()).map_err(at)?;
+            }
+            let plan = Plan {
+                recipe: &recipe,
+                data: &data,
+                log_every: self.log_every,
+                interrupt: &INTERRUPT,
+                checkpoints: folder.as_deref(),
+                resume,
+                earlier_steps: steps,
+            };
+            let outcome = train(&mut session, &plan, &mut reporter).map_err(at)?;
+            steps = outcome.steps;
+            if outcome.interrupted || number + 1 == recipe.phases.len() {
+                let test = test(&mut session, &recipe, &data).map_err(at)?;
+                return self.done(&session, outcome, test, begin, &mut reporter);
+            }
+            weights = Some(session.parameter_bytes().to_vec());
         }
-        let done = outcome.done(self.save.as_ref().map(|path| path.display().to_string()));
+        Ok(())
+    }
+
+    /// The model with the training step of one phase. Only when the data is known is it known how many steps there will be, which a schedule may ask for.
+    fn compile_phase(&self, phase: &str, data: &RunData) -> Result<Compiled, Failure> {
+        let compiled = self.model.check(|settings| self.change(settings, Some(phase), 1))?;
+        let recipe = compiled.model().recipe.as_ref().expect("the model has a recipe");
+        match recipe.steps {
+            Some(_) => Ok(compiled),
+            None => self.model.check(|settings| self.change(settings, Some(phase), data.steps(recipe))),
+        }
+    }
+
+    /// The weights that a phase begins with: those of the phase before or of `--init`, then what the recipe loads.
+    fn first_weights(&self, session: &mut Session, recipe: &Recipe, before: Option<&[u8]>) -> Result<(), Diagnostic> {
+        match (before, &self.init) {
+            (Some(before), _) => session.parameter_bytes_mut().copy_from_slice(before),
+            (None, Some(path)) => weights::load(session, path)?,
+            (None, None) => {}
+        }
+        let folder = self.model.file.parent().map(Path::to_owned).unwrap_or_default();
+        recipe.load.iter().try_for_each(|load| weights::load_for_recipe(session, load, &folder))
+    }
+
+    /// Saves the weights and reports the end.
+    fn done(
+        &self,
+        session: &Session,
+        outcome: Outcome,
+        test: Option<Values>,
+        begin: Instant,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<(), Failure> {
+        if let Some(path) = &self.save {
+            weights::save(session, path)?;
+        }
+        let done = Done {
+            steps: outcome.steps,
+            seconds: begin.elapsed().as_secs_f64(),
+            stopped: outcome.stopped,
+            best_epoch: outcome.best_epoch,
+            test,
+            weights: self.save.as_ref().map(|path| path.display().to_string()),
+        };
         Ok(reporter.event(&Event::Done(done))?)
     }
 
+    /// Where checkpoints go: as the command line says, to where the run goes on from, or, if the recipe asks for some, beside the file.
+    fn checkpoint_folder(&self, recipe: &Recipe) -> Option<PathBuf> {
+        let beside = || self.model.file.with_extension("checkpoints");
+        self.checkpoint.clone().or_else(|| self.resume.clone()).or_else(|| recipe.checkpoint.map(|_| beside()))
+    }
+
     /// What the command line changes in the recipe.
-    fn change(&self, settings: &mut Settings, total_steps: u64) {
+    fn change(&self, settings: &mut Settings, phase: Option<&str>, total_steps: u64) {
+        settings.phase = phase.map(str::to_owned);
         settings.epochs = self.epochs;
         settings.steps = self.steps;
         settings.batch = self.batch;
@@ -107,12 +183,7 @@ impl Train {
     }
 
     fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let flags = [
-            ("--checkpoint", &self.checkpoint),
-            ("--resume", &self.resume),
-            ("--tensorboard", &self.tensorboard),
-            ("--report", &self.report),
-        ];
+        let flags = [("--tensorboard", &self.tensorboard), ("--report", &self.report)];
         match flags.iter().find(|(_, value)| value.is_some()) {
             Some((flag, _)) => Err(Failure::unsupported(&format!("`{flag}`"))),
             None => Ok(()),
@@ -134,6 +205,14 @@ impl Train {
         }
         Ok(())
     }
+}
+
+/// The number of the phase that a checkpoint is of.
+fn place_of(phase: &str, recipe: &Recipe) -> Result<usize, Failure> {
+    recipe.phases.iter().position(|p| p == phase).ok_or_else(|| {
+        let message = format!("training cannot go on: the recipe has no phase `{phase}`");
+        Diagnostic::error_without_place(message).help(format!("it has {}", recipe.phases.join(", "))).into()
+    })
 }
 
 fn learning_rate(text: &str) -> Result<f64, String> {

@@ -159,6 +159,11 @@ impl Session {
         self.optimizer.as_ref()
     }
 
+    /// The optimizer's states, to be changed in place.
+    pub fn optimizer_bytes_mut(&mut self) -> &mut [u8] {
+        self.optimizer.as_mut()
+    }
+
     /// The elements of one parameter or state.
     pub fn parameter(&self, path: &str) -> Option<Output> {
         let slot = self.layout.find(path)?;
@@ -199,6 +204,16 @@ impl Session {
     /// Training steps done so far.
     pub fn step(&self) -> i32 {
         self.step
+    }
+
+    /// Goes on as after `step` training steps.
+    pub fn set_step(&mut self, step: i32) {
+        self.step = step;
+    }
+
+    /// Sets the seed of draws from now on; parameters stay as they are.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.seed = seed;
     }
 
     /// Sets the epoch (from 1) that schedules see.

@@ -94,6 +94,8 @@ pub struct Settings {
     pub batch: Option<u64>,
     pub seed: Option<u64>,
     pub shuffle: Option<bool>,
+    /// The phase of the recipe whose training step is made; the first one if none is chosen.
+    pub phase: Option<String>,
     /// The number of training steps where the data is known: what schedules see as `steps` if the recipe says none.
     pub total_steps: Option<u64>,
 }
@@ -230,7 +232,29 @@ fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Ve
     if !differences.is_empty() {
         return Err(sorted(differences));
     }
+    check_other_phases(project, settings, definition)?;
     Ok(build::build(&definition.name.text, plain, training))
+}
+
+/// The phases whose training steps are not asked for are checked all the same.
+fn check_other_phases(
+    project: &Project,
+    settings: &Settings,
+    definition: &Arc<Definition>,
+) -> Result<(), Vec<Diagnostic>> {
+    let names = elaborate::phase_names(project.items(), &definition.name.text);
+    // Where one is chosen, all have been checked with the first.
+    let others = if settings.phase.is_some() { &[] } else { names.get(1..).unwrap_or_default() };
+    for name in others {
+        let settings = Settings { phase: Some(name.clone()), ..settings.clone() };
+        for training in [false, true] {
+            let elaboration = elaborate::elaborate(project, &settings, definition, training);
+            if elaboration.failed {
+                return Err(sorted(elaboration.diagnostics));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Parameters and states are the same whether the model trains or not: they are one file of weights.

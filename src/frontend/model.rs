@@ -1,5 +1,11 @@
 //! What elaboration yields: a checked model with its entry points, its recipe and its data, free of syntax.
 
+mod recipe;
+
+pub use recipe::{
+    Clip, Comparison, Condition, Every, Load, MAIN_PHASE, MetricName, Minimize, Quantity, Recipe, Stop, Validate,
+};
+
 use crate::diag::{Diagnostic, Span};
 use crate::ir::graph::{Function, Role};
 use crate::ir::types::TensorType;
@@ -68,64 +74,6 @@ pub struct LayerRecord {
     pub output: Vec<TensorType>,
     /// Indices into [`CheckedModel::parameters`].
     pub parameters: Vec<usize>,
-}
-
-/// A typed `train` block, with the command line's changes applied.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    /// Passes over the training rows.
-    pub epochs: Option<u64>,
-    /// Training steps; whichever of `epochs` and `steps` ends first ends the training. At least one is given.
-    pub steps: Option<u64>,
-    /// Rows per step.
-    pub batch: u64,
-    pub seed: u64,
-    pub shuffle: bool,
-    pub validate: Option<Validate>,
-    pub minimize: Vec<Minimize>,
-    pub stop: Vec<Stop>,
-    pub keep_best: Option<MetricName>,
-    /// From `train` to the closing bracket.
-    pub span: Span,
-}
-
-/// Where validation rows come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Validate {
-    /// The last part of the training rows, in `0..1` (exclusive).
-    Fraction(f64),
-    /// A split of the data block.
-    Split(String),
-}
-
-/// `minimize LOSS over ... with OPTIMIZER`.
-#[derive(Clone, Debug)]
-pub struct Minimize {
-    pub loss: String,
-    /// The optimizer's name.
-    pub optimizer: String,
-    /// Indices into [`CheckedModel::parameters`] of what it trains.
-    pub parameters: Vec<usize>,
-    pub span: Span,
-}
-
-/// `val.accuracy`, or `accuracy` alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricName {
-    /// `train` or `val`; `val` if the recipe did not say.
-    pub split: String,
-    /// A loss or metric of the model.
-    pub name: String,
-    /// Whether a smaller value is better: true for losses.
-    pub smaller_is_better: bool,
-    pub span: Span,
-}
-
-/// `stop when METRIC has not improved for N epochs`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stop {
-    pub metric: MetricName,
-    pub epochs: u64,
 }
 
 /// A typed `data` block.

@@ -309,7 +309,11 @@ impl Resolver<'_> {
                 | TrainEntryKind::Batch(e)
                 | TrainEntryKind::Seed(e)
                 | TrainEntryKind::Shuffle(e)
-                | TrainEntryKind::Accumulate(e) => self.expression(e),
+                | TrainEntryKind::Accumulate(e)
+                | TrainEntryKind::Clip { limit: e, .. }
+                | TrainEntryKind::Load { path: e, .. }
+                | TrainEntryKind::Checkpoint { every: e, .. }
+                | TrainEntryKind::Average { decay: e, .. } => self.expression(e),
                 TrainEntryKind::Minimize { with, times, .. } => {
                     self.expression(with);
                     times.iter().for_each(|e| self.expression(e));

@@ -4,10 +4,11 @@
 //! one caller wants: broadcasting maps, constants, shapes, sums. The frontend's primitives, the ops' VJPs and the rules of the
 //! passes are written with them. A convenience that would change nothing returns its operand.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::dim::Dim;
-use super::graph::{Graph, Node, ValueId};
+use super::graph::{Graph, Node, NodeId, ValueId};
 use super::ops::{
     Op, TypeError, argument, broadcast, cast, constant, contract, grad, map, reduce, reshape, stop_gradient, transpose,
 };
@@ -254,5 +255,43 @@ impl GraphBuilder {
     pub fn grad(&mut self, y: ValueId, xs: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
         let inputs: Vec<ValueId> = std::iter::once(y).chain(xs.iter().copied()).collect();
         self.add(grad::Grad, &inputs)
+    }
+
+    /// The values `roots` as they would be if the values that are keys of `moved` were others of the same types. Nodes that depend on none
+    /// of them are not copied.
+    pub fn copy(&mut self, roots: &[ValueId], mut moved: HashMap<ValueId, ValueId>) -> Vec<ValueId> {
+        let Some(last) = roots.iter().map(|root| root.node.0).max() else { return Vec::new() };
+        let needed = self.ancestors(roots);
+        for number in 0..=last {
+            let id = NodeId(number);
+            if !needed.contains(&id) {
+                continue;
+            }
+            let node = self.graph.node(id).clone();
+            if moved.contains_key(&ValueId { node: id, output: 0 })
+                || !node.inputs.iter().any(|v| moved.contains_key(v))
+            {
+                continue;
+            }
+            let inputs: Vec<ValueId> = node.inputs.iter().map(|v| moved.get(v).copied().unwrap_or(*v)).collect();
+            let scope = self.set_scope(node.scope);
+            let outputs = self.add(node.op, &inputs).expect("a node that was well typed is so again");
+            self.set_scope(scope);
+            for (output, value) in (0u32..).zip(outputs) {
+                moved.insert(ValueId { node: id, output }, value);
+            }
+        }
+        roots.iter().map(|root| moved.get(root).copied().unwrap_or(*root)).collect()
+    }
+
+    fn ancestors(&self, roots: &[ValueId]) -> HashSet<NodeId> {
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<NodeId> = roots.iter().map(|root| root.node).collect();
+        while let Some(id) = waiting.pop() {
+            if seen.insert(id) {
+                waiting.extend(self.graph.node(id).inputs.iter().map(|v| v.node));
+            }
+        }
+        seen
     }
 }

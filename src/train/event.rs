@@ -42,10 +42,12 @@ pub enum Event {
     Done(Done),
 }
 
-/// What is about to be trained.
+/// What is about to be trained, once for each phase.
 #[derive(Clone, Debug, Serialize)]
 pub struct Start {
     pub model: String,
+    /// The phase of the recipe, `main` if it has none.
+    pub phase: String,
     /// Numbers in all parameters and states.
     pub parameters: usize,
     pub trainable: usize,
@@ -61,15 +63,18 @@ pub struct Start {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
     pub seed: u64,
+    /// The steps that the checkpoint had done, where training is resumed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<u64>,
 }
 
 /// One pass over the training rows, or the part of it that `steps` allowed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Epoch {
-    pub phase: &'static str,
-    /// From 1.
+    pub phase: String,
+    /// From 1 in each phase.
     pub epoch: u64,
-    /// Steps done so far.
+    /// Steps done so far, in all phases.
     pub step: u64,
     pub seconds: f64,
     /// Seconds that the step waited for data.
@@ -108,7 +113,7 @@ mod tests {
         let step = Event::Step { step: 1, train: values(&[("ce", 2.5)]) };
         assert_eq!(serde_json::to_string(&step).unwrap(), r#"{"event":"step","step":1,"train":{"ce":2.5}}"#);
         let epoch = Event::Epoch(Epoch {
-            phase: "main",
+            phase: "main".into(),
             epoch: 1,
             step: 422,
             seconds: 1.5,

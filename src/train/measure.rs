@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diag::Diagnostic;
 use crate::driver::{Error, Report, Session};
 
@@ -50,6 +52,13 @@ pub(super) fn plain(error: &Error) -> Diagnostic {
     Diagnostic::error_without_place(error.to_string())
 }
 
+/// [`Means`] as a checkpoint keeps them: the bits of the sums.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct MeansMemory {
+    sums: Vec<(String, u64)>,
+    rows: usize,
+}
+
 /// Means weighted by rows, in the order of the first report.
 #[derive(Default)]
 pub(super) struct Means {
@@ -67,6 +76,17 @@ impl Means {
             *sum += value * rows as f64;
         }
         self.rows += rows;
+    }
+
+    /// The sums and the number of rows, exactly: what a checkpoint keeps.
+    pub(super) fn memory(&self) -> MeansMemory {
+        MeansMemory { sums: self.sums.iter().map(|(n, s)| (n.clone(), s.to_bits())).collect(), rows: self.rows }
+    }
+
+    /// Goes on from a checkpoint.
+    pub(super) fn remember(memory: &MeansMemory) -> Means {
+        let sums = memory.sums.iter().map(|(n, bits)| (n.clone(), f64::from_bits(*bits))).collect();
+        Means { sums, rows: memory.rows }
     }
 
     /// The means so far.

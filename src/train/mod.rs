@@ -3,9 +3,10 @@
 //! In reading order: [`source`] (one reader call to one array), [`convert`] (a file's numbers as a field's), [`dataset`] (the fields
 //! of one split, checked), [`splits`] and [`sets`] (which rows are whose), [`data`] (the splits of a recipe), [`order`] (the mixed order of an epoch), [`batch`] (the rows of
 //! a step), [`weights`] (loading and saving by name), [`schedule`] (when to stop, what to keep), [`measure`]
-//! (means over rows), [`event`] (what is reported) and [`run`] (the loop itself).
+//! (means over rows), [`checkpoint`] (where a run is, on disk), [`event`] (what is reported) and [`run`] (the loop itself).
 
 pub mod batch;
+pub mod checkpoint;
 pub mod convert;
 pub mod data;
 pub mod dataset;

@@ -200,7 +200,7 @@ train {
     assert!(trained[0].iter().all(|p| p.starts_with("critic.")) && trained[0].len() == 4, "{trained:?}");
     assert!(trained[1].iter().all(|p| p.starts_with("generator.")) && trained[1].len() == 4, "{trained:?}");
     let with_times = source.replace("beta2=0.9)\n    minimize gen", "beta2=0.9) times 5\n    minimize gen");
-    assert_eq!(messages(&with_times), "18:86 `times` is not supported yet");
+    assert_eq!(checked(&with_times).recipe.unwrap().minimize.iter().map(|m| m.times).collect::<Vec<_>>(), [5, 1]);
 }
 
 #[test]

@@ -6,10 +6,11 @@ mod dtypes;
 mod language;
 mod library;
 mod mistakes;
+mod recipes;
 mod scans;
 
 use nnc::diag::Diagnostic;
-use nnc::frontend::model::CheckedModel;
+use nnc::frontend::model::{CheckedModel, Clip, Stop};
 use nnc::frontend::{Project, Settings, check};
 use nnc::ir::dim::{Sizes, Symbol};
 use nnc::ir::graph::{Function, ResultRole, Role};

@@ -3,8 +3,8 @@
 //!
 //! Reading order: `value` (what bodies compute with), `scope` (how paths are made), `statement` and `expression` (what
 //! runs them), `operator`, `index`, `types` (signatures and shapes), `call` (binding arguments, functions, layers), `primitive` and `builtin`
-//! (what is not written in `.nn`), `member` (parameters and states), `model` (the model's own statements), `optimizer` and
-//! `recipe` (the training step), `data`. The result is handed to [`build`](super::build), which cuts entry points out of it.
+//! (what is not written in `.nn`), `member` (parameters and states), `model` (the model's own statements), `phases`, `recipe` and
+//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `data`. The result is handed to [`build`](super::build), which cuts entry points out of it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,25 +22,31 @@ use value::Value;
 
 mod builtin;
 mod call;
+mod condition;
 mod data;
 mod expression;
 mod index;
 mod limits;
 mod member;
 mod model;
+mod objectives;
 mod operator;
 mod optimizer;
+mod phases;
 mod primitive;
 mod recipe;
 mod scan;
 mod scope;
 mod statement;
 mod types;
+mod update;
 mod value;
 
 pub(super) use builtin::{BUILTINS, is_builtin};
 pub(super) use member::Member;
+pub(super) use phases::phase_names;
 pub(super) use types::ANY_FLOAT;
+pub use update::AVERAGE;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +84,8 @@ pub(super) struct ModelResult {
     pub name: String,
     pub role: ResultRole,
     pub value: ValueId,
+    /// Whether a smaller value is better.
+    pub smaller_is_better: bool,
     pub span: Span,
 }
 

@@ -134,9 +134,27 @@ impl Elaborator<'_> {
         };
         let id = if role == ResultRole::Output { id } else { self.scalar_result(name, &result, id, value, word)? };
         self.remember(&Value::Tensor(id), name.span, &format!("`{}`", name.text));
-        self.results.push(ModelResult { name: name.text.to_string(), role, value: id, span: name.span });
+        let smaller_is_better = role == ResultRole::Loss || self.is_distance(value);
+        let name_text = name.text.to_string();
+        self.results.push(ModelResult { name: name_text, role, value: id, smaller_is_better, span: name.span });
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
+    }
+
+    /// Whether an expression is a call of one of the library's losses, or of the metrics that are made of one.
+    fn is_distance(&self, e: &Expression) -> bool {
+        match &e.kind {
+            ExpressionKind::Pipe { call, .. } => self.is_distance(call),
+            ExpressionKind::Call { callee, .. } => self.is_distance(callee),
+            ExpressionKind::Name(name) => match self.project.global(name, e.span.file) {
+                Some(crate::frontend::Global::Definition(definition)) if self.project.is_library(definition.span) => {
+                    let file = &self.project.sources.get(definition.span.file).name;
+                    &**name == "perplexity" || file.ends_with("losses.nn")
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Losses and metrics are float scalars; a metric that counts is converted.

@@ -1,4 +1,4 @@
-//! The training step: gradients of each loss, and an optimizer's body for each parameter.
+//! One update of one parameter: an optimizer's body run with the parameter and its gradient.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use super::scope::Scope;
 use super::statement::{Body, Context};
 use super::value::{Closure, Given, Value};
 use super::{Ambient, Elaborator, Outcome};
-use crate::diag::{Diagnostic, Span};
 use crate::frontend::ast::{Expression, Name, TypeExpression};
 use crate::ir::graph::{Role, ValueId};
 use crate::ir::types::{DType, TensorType};
@@ -23,60 +22,31 @@ pub(super) struct Optimizing {
     pub updated: Option<ValueId>,
 }
 
-/// `minimize`, with its names looked up.
-pub(super) struct Objective<'e> {
-    pub loss: Name,
-    /// Indices of members; `None` for all parameters.
-    pub over: Option<Vec<usize>>,
+/// How a parameter is updated.
+pub(super) struct Training<'e> {
     pub with: &'e Expression,
-    pub span: Span,
+    /// What `step` means: the number of the update, an `i32[]`.
+    pub number: ValueId,
+    /// Steps that make an update.
+    pub accumulate: u64,
 }
 
 impl Elaborator<'_> {
-    /// Elaborates one `minimize`. Returns the indices of the members it trains.
-    pub(super) fn minimize(
+    /// Runs the optimizer's body for one parameter.
+    pub(super) fn train(
         &mut self,
         body: &mut Body,
-        objective: &Objective<'_>,
-        loss: ValueId,
-    ) -> Outcome<Vec<usize>> {
-        let used = self.reachable([loss]);
-        let all: Vec<usize> = (0..self.members.len()).filter(|i| self.members[*i].is_parameter).collect();
-        let chosen = objective.over.clone().unwrap_or(all);
-        let trains = |i: &usize| !self.members[*i].frozen && used.contains(&self.members[*i].argument);
-        let trained: Vec<usize> = chosen.into_iter().filter(trains).collect();
-        if trained.is_empty() {
-            let message = format!(
-                "no parameter is trained: the loss `{}` depends on none, or they are frozen",
-                objective.loss.text
-            );
-            return Err(self.error(objective.span, message));
-        }
-        let targets: Vec<ValueId> = trained.iter().map(|i| self.members[*i].argument).collect();
-        let gradients = match self.builder.grad(loss, &targets) {
-            Ok(gradients) => gradients,
-            Err(error) => {
-                let mut diagnostic = Diagnostic::error(objective.span, error.message);
-                diagnostic.notes = error.notes;
-                return Err(self.fail(diagnostic));
-            }
-        };
-        for (member, gradient) in trained.iter().zip(gradients) {
-            self.train(body, objective, *member, gradient)?;
-        }
-        Ok(trained)
-    }
-
-    /// Runs the optimizer's body for one parameter.
-    fn train(&mut self, body: &mut Body, objective: &Objective<'_>, at: usize, gradient: ValueId) -> Outcome<()> {
-        let Member { path, ty: stored, argument, .. } = self.members[at].clone();
-        // A parameter stored in half is updated in f32, and the optimizer's states are f32.
-        let ty = if stored.dtype.is_half() { stored.with_dtype(DType::F32) } else { stored.clone() };
-        let (value, gradient) = (self.builder.cast(argument, ty.dtype), self.builder.cast(gradient, ty.dtype));
-        let ambient = self.ambient(ty.dtype);
+        training: &Training<'_>,
+        at: usize,
+        gradient: ValueId,
+    ) -> Outcome<()> {
+        let Member { path, ty: stored, current, .. } = self.members[at].clone();
+        let ty = self.update_type(at);
+        let value = self.builder.cast(current, ty.dtype);
+        let ambient = self.ambient(training.number, ty.dtype);
         let float = std::mem::replace(&mut self.float, ty.dtype);
         self.ambient = Some(ambient.clone());
-        let result = self.optimizer_value(body, objective.with);
+        let result = self.optimizer_value(body, training.with);
         let result = result.and_then(|(closure, given)| {
             let definition = closure.definition.clone();
             let name = definition.name.text.clone();
@@ -91,10 +61,10 @@ impl Elaborator<'_> {
             ] {
                 inner.env.bind(&Arc::from(word), value);
             }
-            self.enter(objective.with.span, &name)?;
+            self.enter(training.with.span, &name)?;
             let scope = self.builder.set_scope(Arc::from(&*name));
             let result = self
-                .bind_optimizer(&mut inner, &closure, given, objective.with.span)
+                .bind_optimizer(&mut inner, &closure, given, training.with.span)
                 .and_then(|()| self.block(&mut inner, &definition.body));
             self.builder.set_scope(scope);
             self.calls.pop();
@@ -118,8 +88,8 @@ impl Elaborator<'_> {
     }
 
     /// Step and epoch as scalars of a parameter's dtype.
-    fn ambient(&mut self, dtype: DType) -> Ambient {
-        let (step, epoch) = (self.step_argument(), self.epoch_argument());
+    fn ambient(&mut self, step: ValueId, dtype: DType) -> Ambient {
+        let epoch = self.epoch_argument();
         Ambient {
             step: Value::Tensor(self.builder.cast(step, dtype)),
             epoch: Value::Tensor(self.builder.cast(epoch, dtype)),
@@ -180,10 +150,16 @@ impl Elaborator<'_> {
         if !body.declared.insert(name.text.clone()) {
             return Err(self.error(name.span, format!("`{}` is declared twice in one body", name.text)));
         }
+        body.states.insert(name.text.clone(), path.clone());
+        // A further update in the same step goes on with what the one before it left.
+        if let Some(state) = self.optimizer_states.iter().find(|s| s.path == path) {
+            body.env.bind(&name.text, Value::Tensor(state.current));
+            return Ok(());
+        }
         let initial = self.initial_value(body, init, &ty, &path)?;
         let argument = self.argument(path.clone(), Role::OptimizerState, ty.clone());
         self.optimizer_states.push(Member {
-            path: path.clone(),
+            path,
             ty,
             is_parameter: false,
             frozen: false,
@@ -193,7 +169,6 @@ impl Elaborator<'_> {
             current: argument,
             initial: Some(initial),
         });
-        body.states.insert(name.text.clone(), path);
         body.env.bind(&name.text, Value::Tensor(argument));
         Ok(())
     }

@@ -1,9 +1,8 @@
-//! The `train` block: settings with the command line's changes, and the training step's objectives.
+//! The `train` block: the settings of a phase, with the command line's changes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::optimizer::Objective;
+use super::phases::PhaseEntries;
 use super::statement::{Body, Context};
 use super::value::Value;
 use super::{Elaborator, Outcome};
@@ -11,8 +10,7 @@ use crate::diag::{Diagnostic, Span, nearest};
 use crate::frontend::ast::{
     Definition, Expression, ExpressionKind, Item, Name, TrainBlock, TrainEntry, TrainEntryKind,
 };
-use crate::frontend::model::{MetricName, Minimize, Recipe, Stop, Validate};
-use crate::ir::graph::ResultRole;
+use crate::frontend::model::{Clip, Every, Load, Recipe, Stop, Validate};
 
 /// Rows per step where the recipe does not say, as in Keras.
 const DEFAULT_BATCH: u64 = 32;
@@ -28,9 +26,11 @@ impl Elaborator<'_> {
             return Ok(None);
         };
         let mut outer = Body::new(body.env.inside(), body.scope.clone(), Context::Outside);
-        let mut recipe = self.recipe_settings(&mut outer, &block)?;
+        self.check_single(&block.entries)?;
+        let phase = self.phase_entries(&block)?;
+        let mut recipe = self.recipe_settings(&mut outer, &block, &phase)?;
         self.bind_recipe(&mut outer, &recipe);
-        self.objectives(&mut outer, &block, &mut recipe)?;
+        self.objectives(&mut outer, &phase.entries, &mut recipe)?;
         Ok(Some(recipe))
     }
 
@@ -75,9 +75,11 @@ impl Elaborator<'_> {
         Ok(found.map(|(block, _)| block))
     }
 
-    fn recipe_settings(&mut self, body: &mut Body, block: &TrainBlock) -> Outcome<Recipe> {
+    fn recipe_settings(&mut self, body: &mut Body, block: &TrainBlock, phase: &PhaseEntries<'_>) -> Outcome<Recipe> {
         let settings = self.settings;
         let mut recipe = Recipe {
+            phase: phase.name.clone(),
+            phases: phase.all.clone(),
             epochs: None,
             steps: None,
             batch: DEFAULT_BATCH,
@@ -85,17 +87,16 @@ impl Elaborator<'_> {
             shuffle: true,
             validate: None,
             minimize: Vec::new(),
+            clip: Vec::new(),
+            accumulate: 1,
+            average: None,
+            load: Vec::new(),
             stop: Vec::new(),
             keep_best: None,
+            checkpoint: None,
             span: block.span,
         };
-        let mut seen = HashSet::new();
-        for entry in &block.entries {
-            if let Some(word) = single_entry(&entry.kind)
-                && !seen.insert(word)
-            {
-                return Err(self.error(entry.span, format!("`{word}` is said twice")));
-            }
+        for entry in &phase.entries {
             self.recipe_entry(body, entry, &mut recipe)?;
         }
         recipe.epochs = settings.epochs.or(recipe.epochs);
@@ -128,22 +129,136 @@ impl Elaborator<'_> {
             TrainEntryKind::Validate(e) => recipe.validate = Some(self.validate(body, e)?),
             // Objectives come when every setting is known.
             TrainEntryKind::Minimize { .. } | TrainEntryKind::Freeze(_) => {}
+            TrainEntryKind::Clip { what, limit } => {
+                let limit = self.positive(body, limit, "a limit on gradients")?;
+                recipe.clip.push(match &*what.text {
+                    "norm" => Clip::Norm(limit),
+                    "value" => Clip::Value(limit),
+                    other => {
+                        let diagnostic = Diagnostic::error(what.span, format!("gradients have no `{other}` to clip"));
+                        return Err(self.fail(diagnostic.help("write `clip norm X` or `clip value X`")));
+                    }
+                });
+            }
+            TrainEntryKind::Accumulate(e) => recipe.accumulate = self.count(body, e, "accumulate", 1)?,
+            TrainEntryKind::Average { what, decay } => recipe.average = Some(self.average_decay(body, what, decay)?),
+            TrainEntryKind::Load { path, into } => {
+                let load = self.weight_file(body, path, into.as_ref(), entry.span)?;
+                recipe.load.push(load);
+            }
+            TrainEntryKind::StopWhen(e) => {
+                let condition = self.condition(body, e)?;
+                recipe.stop.push(Stop::When { condition, text: self.quote(e.span).to_owned() });
+            }
             TrainEntryKind::StopNotImproved { metric, count, unit } => {
-                if &*unit.text != "epochs" && &*unit.text != "epoch" {
-                    return Err(self.not_supported(unit.span, "stopping after anything but epochs"));
+                if !is_unit(unit, "epoch") {
+                    let diagnostic = Diagnostic::error(unit.span, "losses and metrics are compared after every epoch");
+                    return Err(self.fail(diagnostic.help("write `for N epochs`")));
                 }
                 let metric = self.metric_name(metric)?;
                 let epochs = self.count(body, count, "epochs", 1)?;
-                recipe.stop.push(Stop { metric, epochs });
+                recipe.stop.push(Stop::NotImproved { metric, epochs });
             }
             TrainEntryKind::KeepBest(metric) => recipe.keep_best = Some(self.metric_name(metric)?),
-            other => return Err(self.not_supported(entry.span, &format!("`{}`", entry_word(other)))),
+            TrainEntryKind::Checkpoint { every, unit } => recipe.checkpoint = Some(self.every(body, every, unit)?),
+            // Its lines are among the entries if it is the phase meant.
+            TrainEntryKind::Phase { .. } => {}
         }
         Ok(())
     }
 
+    fn every(&mut self, body: &mut Body, every: &Expression, unit: &Name) -> Outcome<Every> {
+        if is_unit(unit, "epoch") {
+            return self.count(body, every, "epochs", 1).map(Every::Epochs);
+        }
+        if is_unit(unit, "step") {
+            return self.count(body, every, "steps", 1).map(Every::Steps);
+        }
+        if is_unit(unit, "minute") {
+            return self.positive(body, every, "a number of minutes").map(Every::Minutes);
+        }
+        let diagnostic = Diagnostic::error(unit.span, format!("`{}` is no unit of checkpoints", unit.text));
+        Err(self.fail(diagnostic.help("write `checkpoint every K epochs`, `steps` or `minutes`")))
+    }
+
+    fn average_decay(&mut self, body: &mut Body, what: &Name, decay: &Expression) -> Outcome<f64> {
+        if &*what.text != "ema" {
+            let diagnostic = Diagnostic::error(what.span, format!("there is no average `{}`", what.text));
+            return Err(self.fail(diagnostic.help("write `average ema 0.999`")));
+        }
+        let value = self.expression(body, decay)?;
+        match value.as_number() {
+            Some(x) if (0.0..1.0).contains(&x) => Ok(x),
+            _ if value.is_poison() => Err(super::Failure::Reported),
+            _ => {
+                let message = format!("a decay is a number from 0 to below 1, not {}", self.describe(&value));
+                Err(self.error(decay.span, message))
+            }
+        }
+    }
+
+    fn weight_file(
+        &mut self,
+        body: &mut Body,
+        path: &Expression,
+        into: Option<&Expression>,
+        span: Span,
+    ) -> Outcome<Load> {
+        let Value::Text(text) = self.expression(body, path)? else {
+            return Err(self.error(path.span, "`load` takes the path of a weight file as a string"));
+        };
+        let into = match into {
+            Some(e) => Some(self.layer_path(body, e)?),
+            None => None,
+        };
+        Ok(Load { path: text.to_string(), into, span })
+    }
+
+    /// The path of a layer that has parameters or states: a name in the model, or the path of a layer made inside an expression.
+    fn layer_path(&mut self, body: &mut Body, e: &Expression) -> Outcome<String> {
+        let written = self.quote(e.span).to_owned();
+        let has_members = |path: &str, members: &[super::Member]| {
+            members.iter().any(|m| m.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+        };
+        if has_members(&written, &self.members) {
+            return Ok(written);
+        }
+        let value = match &e.kind {
+            ExpressionKind::Name(name) if body.env.get(name).is_none() => None,
+            _ => Some(self.expression(body, e)?),
+        };
+        if let Some(Value::Instance(instance)) = &value {
+            let path = super::scope::instance_path(instance).to_string();
+            if has_members(&path, &self.members) {
+                return Ok(path);
+            }
+        }
+        if value.is_some_and(|v| v.is_poison()) {
+            return Err(super::Failure::Reported);
+        }
+        let known: Vec<String> = self.records.iter().map(|r| r.path.clone()).collect();
+        let diagnostic = Diagnostic::error(e.span, format!("no layer `{written}` has parameters or states"));
+        Err(self.fail(match nearest(&written, known.iter().map(String::as_str)) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic,
+        }))
+    }
+
+    /// A number above 0.
+    fn positive(&mut self, body: &mut Body, e: &Expression, what: &str) -> Outcome<f64> {
+        let value = self.expression(body, e)?;
+        match value.as_number() {
+            Some(x) if x > 0.0 && x.is_finite() => Ok(x),
+            _ if value.is_poison() => Err(super::Failure::Reported),
+            _ => {
+                let message = format!("{what} is a number above 0, not {}", self.describe(&value));
+                Err(self.error(e.span, message))
+            }
+        }
+    }
+
     /// A whole number of at least `least`.
-    fn count(&mut self, body: &mut Body, e: &Expression, word: &str, least: i64) -> Outcome<u64> {
+    pub(super) fn count(&mut self, body: &mut Body, e: &Expression, word: &str, least: i64) -> Outcome<u64> {
         let value = self.expression(body, e)?;
         if value.is_poison() {
             return Err(super::Failure::Reported);
@@ -179,38 +294,6 @@ impl Elaborator<'_> {
         }
     }
 
-    /// `val.accuracy`, `train.ce`, or the name alone.
-    fn metric_name(&mut self, e: &Expression) -> Outcome<MetricName> {
-        let (split, name, span) = match &e.kind {
-            ExpressionKind::Name(name) => ("val".to_owned(), name.clone(), e.span),
-            ExpressionKind::Field { value, name } => match &value.kind {
-                ExpressionKind::Name(split) => (split.to_string(), name.text.clone(), name.span),
-                _ => return Err(self.error(e.span, "write `val.NAME` or `train.NAME`")),
-            },
-            _ => return Err(self.error(e.span, "write `val.NAME` or `train.NAME`")),
-        };
-        if split != "val" && split != "train" {
-            let message = format!("there is no `{split}` during training");
-            return Err(self.fail(Diagnostic::error(e.span, message).help("write `val.NAME` or `train.NAME`")));
-        }
-        let found = self.results.iter().find(|r| r.name == *name && r.role != ResultRole::Output);
-        let Some(result) = found else { return Err(self.unknown_result(&name, span, "loss or metric")) };
-        Ok(MetricName { split, name: name.to_string(), smaller_is_better: result.role == ResultRole::Loss, span })
-    }
-
-    fn unknown_result(&mut self, name: &str, span: Span, what: &str) -> super::Failure {
-        let wanted = |role: ResultRole| role == ResultRole::Loss || (what != "loss" && role == ResultRole::Metric);
-        let known: Vec<String> = self.results.iter().filter(|r| wanted(r.role)).map(|r| r.name.clone()).collect();
-        let diagnostic = Diagnostic::error(span, format!("the model has no {what} `{name}`"));
-        self.fail(match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            // The loss may be missing because its own equation is wrong, which has been said.
-            None if self.failed => return super::Failure::Reported,
-            None if known.is_empty() => diagnostic.help("it has none"),
-            None => diagnostic.help(format!("it has {}", known.join(", "))),
-        })
-    }
-
     /// The recipe's own numbers as names for schedules.
     fn bind_recipe(&mut self, body: &mut Body, recipe: &Recipe) {
         let steps = recipe.steps.or(self.settings.total_steps);
@@ -220,132 +303,15 @@ impl Elaborator<'_> {
             }
         }
     }
+}
 
-    fn objectives(&mut self, body: &mut Body, block: &TrainBlock, recipe: &mut Recipe) -> Outcome<()> {
-        let mut covered: Vec<(usize, Span)> = Vec::new();
-        self.freeze(body, block)?;
-        for entry in &block.entries {
-            let TrainEntryKind::Minimize { loss, over, with, times } = &entry.kind else { continue };
-            if let Some(times) = times {
-                return Err(self.not_supported(times.span, "`times`"));
-            }
-            let value = match self.results.iter().find(|r| r.name == *loss.text && r.role == ResultRole::Loss) {
-                Some(result) => result.value,
-                None => return Err(self.unknown_result(&loss.text, loss.span, "loss")),
-            };
-            let over = if over.is_empty() { None } else { Some(self.over(body, over)?) };
-            let objective = Objective { loss: loss.clone(), over, with, span: entry.span };
-            let (optimizer, trained) = self.objective(body, &objective, value)?;
-            for member in &trained {
-                if let Some((_, first)) = covered.iter().find(|(m, _)| m == member) {
-                    let message = format!("`{}` is trained by two objectives", self.members[*member].path);
-                    let diagnostic = Diagnostic::error(entry.span, message).label(*first, "also trained here");
-                    return Err(self.fail(diagnostic.help("say which parameters each one trains: `over ...`")));
-                }
-            }
-            covered.extend(trained.iter().map(|m| (*m, entry.span)));
-            recipe.minimize.push(Minimize {
-                loss: loss.text.to_string(),
-                optimizer,
-                parameters: trained,
-                span: entry.span,
-            });
-        }
-        Ok(())
-    }
-
-    /// Takes the parameters that `freeze` names out of training.
-    fn freeze(&mut self, body: &mut Body, block: &TrainBlock) -> Outcome<()> {
-        for entry in &block.entries {
-            if let TrainEntryKind::Freeze(names) = &entry.kind {
-                for at in self.over(body, names)? {
-                    self.members[at].frozen = true;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The optimizer's name and the members trained; while not training, only what can be said without the step.
-    fn objective(
-        &mut self,
-        body: &mut Body,
-        objective: &Objective<'_>,
-        loss: crate::ir::graph::ValueId,
-    ) -> Outcome<(String, Vec<usize>)> {
-        if self.training {
-            let trained = self.minimize(body, objective, loss)?;
-            return Ok((optimizer_name(objective.with), trained));
-        }
-        Ok((optimizer_name(objective.with), Vec::new()))
-    }
-
-    /// The members that `over` names: layers, parameters, lists of them, or paths of layers made inside expressions.
-    fn over(&mut self, body: &mut Body, names: &[Expression]) -> Outcome<Vec<usize>> {
-        let mut all = Vec::new();
-        for e in names {
-            let found = match &e.kind {
-                ExpressionKind::Name(name) if body.env.get(name).is_none() => self.members_under(name),
-                _ => None,
-            };
-            let members = match found {
-                Some(members) => members,
-                None => {
-                    let value = self.expression(body, e)?;
-                    self.members_of(&value, e.span)?
-                }
-            };
-            all.extend(members);
-        }
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
-    }
-
-    fn members_under(&self, path: &str) -> Option<Vec<usize>> {
-        let prefix = format!("{path}.");
-        let found: Vec<usize> = self
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| m.is_parameter && m.path.starts_with(&prefix))
-            .map(|(i, _)| i)
-            .collect();
-        (!found.is_empty()).then_some(found)
-    }
-
-    fn members_of(&mut self, value: &Value, span: Span) -> Outcome<Vec<usize>> {
-        match value {
-            Value::Poison => Err(super::Failure::Reported),
-            Value::List(items) | Value::Tuple(items) => {
-                let mut all = Vec::new();
-                for item in items.iter() {
-                    all.extend(self.members_of(item, span)?);
-                }
-                Ok(all)
-            }
-            Value::Instance(_) => {
-                let parameters = self.parameters_of(value, span)?;
-                let mut all = Vec::new();
-                for parameter in &parameters {
-                    all.extend(self.members_of(parameter, span)?);
-                }
-                Ok(all)
-            }
-            Value::Tensor(id) => match self.members.iter().position(|m| m.is_parameter && m.argument == *id) {
-                Some(at) => Ok(vec![at]),
-                None => Err(self.error(span, "this tensor is computed, it is not a parameter")),
-            },
-            other => {
-                let message = format!("this takes layers and parameters, not {}", self.describe(other));
-                Err(self.error(span, message))
-            }
-        }
-    }
+/// Whether a word is a unit, in the singular or the plural.
+fn is_unit(word: &Name, unit: &str) -> bool {
+    word.text.strip_prefix(unit).is_some_and(|rest| rest.is_empty() || rest == "s")
 }
 
 /// The word of an entry that may stand once.
-fn single_entry(kind: &TrainEntryKind) -> Option<&'static str> {
+pub(super) fn single_entry(kind: &TrainEntryKind) -> Option<&'static str> {
     match kind {
         TrainEntryKind::Minimize { .. }
         | TrainEntryKind::StopWhen(_)
@@ -359,7 +325,7 @@ fn single_entry(kind: &TrainEntryKind) -> Option<&'static str> {
 }
 
 /// The word that an entry begins with.
-fn entry_word(kind: &TrainEntryKind) -> &'static str {
+pub(super) fn entry_word(kind: &TrainEntryKind) -> &'static str {
     match kind {
         TrainEntryKind::Epochs(_) => "epochs",
         TrainEntryKind::Steps(_) => "steps",
@@ -377,14 +343,5 @@ fn entry_word(kind: &TrainEntryKind) -> &'static str {
         TrainEntryKind::Checkpoint { .. } => "checkpoint",
         TrainEntryKind::Average { .. } => "average",
         TrainEntryKind::Phase { .. } => "phase",
-    }
-}
-
-/// The name of the optimizer that an expression begins with.
-fn optimizer_name(with: &Expression) -> String {
-    match &with.kind {
-        ExpressionKind::Call { callee, .. } => optimizer_name(callee),
-        ExpressionKind::Name(name) => name.to_string(),
-        _ => "optimizer".to_owned(),
     }
 }

@@ -255,7 +255,7 @@ impl Builder<'_> {
             Rule::number => self.number(pair.as_str(), span),
             Rule::text => ExpressionKind::Text(self.text(&pair)),
             Rule::truth => ExpressionKind::Bool(pair.as_str() == "true"),
-            Rule::name | Rule::param_name => ExpressionKind::Name(pair.as_str().into()),
+            Rule::name | Rule::param_name | Rule::train_values => ExpressionKind::Name(pair.as_str().into()),
             Rule::group => return self.group(pair),
             Rule::list => self.list(pair),
             other => unreachable!("the grammar has no primary {other:?}"),
