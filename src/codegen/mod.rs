@@ -13,6 +13,7 @@ use crate::ir::loops::verify::Invalid;
 
 pub mod cranelift;
 pub mod wrapper;
+pub mod x86;
 
 pub use wrapper::{EntryWrapper, Prologue, Source, Variant, WrapperArgument};
 
@@ -120,7 +121,7 @@ pub trait Backend: Sync {
     fn text(&self, program: &Program, target: &Target, stage: TextStage) -> Result<String, CodegenError>;
 }
 
-/// All backends, the default one first.
-pub fn backends() -> [&'static dyn Backend; 1] {
-    [&cranelift::Cranelift]
+/// All backends, the default one first: Cranelift with wide kernels, and Cranelift alone. They give the same bits.
+pub fn backends() -> [&'static dyn Backend; 2] {
+    [&cranelift::Cranelift { wide: true }, &cranelift::Cranelift { wide: false }]
 }

@@ -52,7 +52,7 @@ const MOST_ELEMENTS: usize = 100_000;
 ///
 /// The meaning is the graph with gradients expanded, evaluated in f64. Within rounding it is what the passes make of it, and what
 /// the machine computes with and without passes. To the bit compiled code agrees with interpreted loops, with
-/// itself on three threads, and without tiles. Every form is verified, and texts parse back.
+/// itself on three threads, by every backend, and without tiles. Every form is verified, and texts parse back.
 ///
 /// Large graphs are compiled once only, with passes and tiles: all forms of them would take most of the time of the tests.
 ///
@@ -158,7 +158,12 @@ pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
 }
 
 fn load(program: &Program) -> Result<Box<dyn Loaded>, String> {
-    backends()[0].jit(std::slice::from_ref(program)).map_err(|e| format!("code generation: {e}"))
+    load_by(0, program)
+}
+
+/// The code of one of the backends.
+fn load_by(backend: usize, program: &Program) -> Result<Box<dyn Loaded>, String> {
+    backends()[backend].jit(std::slice::from_ref(program)).map_err(|e| format!("code generation: {e}"))
 }
 
 /// The text of loops says all of them.
@@ -190,6 +195,10 @@ fn machine(function: &Function, arguments: &[Tensor], bounds: &[Bounded], all: b
     same("running on three threads", &program, &memory, &threaded)?;
     if !all {
         return Ok(coverage);
+    }
+    for (number, backend) in backends().iter().enumerate().skip(1) {
+        let found = run_loaded(&*load_by(number, &program)?, &program, before.clone(), None);
+        same(&format!("the backend {}", backend.name()), &program, &memory, &found)?;
     }
     let untiled = compile(function, false)?;
     if untiled.kernels != program.kernels {

@@ -148,6 +148,10 @@ fn apply(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<Bounded> {
         (Op::Cast(_), _) => vec![cast_bounds(op, inputs[0], &exact[0])],
         (Op::Sort(sort), _) => sort_bounds(op, sort.axis, inputs[0], &exact),
         (_, Kind::Sum) if wholes_are_exact(inputs) => vec![sum_bounds(op, inputs, outputs)],
+        // An uncertain index may be any.
+        (Op::Gather(_) | Op::ScatterAdd(_), _) if !wholes_are_exact(inputs) => {
+            exact.iter().map(|t| vec![f64::INFINITY; t.data.len()]).collect()
+        }
         // Whether a border of zeros is multiplied by what is no number is left open.
         (Op::Convolve(_) | Op::ConvolveKernel(_), _) if !all_finite(inputs) => {
             exact.iter().map(|t| vec![f64::INFINITY; t.data.len()]).collect()

@@ -24,9 +24,9 @@ pub(super) struct JitCode {
 }
 
 /// Compiles programs for this machine.
-pub(super) fn compile(programs: &[Program]) -> Result<JitCode, CodegenError> {
+pub(super) fn compile(programs: &[Program], wide: bool) -> Result<JitCode, CodegenError> {
     unit::check(programs)?;
-    let isas = Isas::new(&Target::host(), Use::Jit)?;
+    let isas = Isas::new(&Target::host(), Use::Jit, wide)?;
     let mut builder = JITBuilder::with_isa(isas.speed.clone(), default_libcall_names());
     // One arena, so that every call reaches its target by a 32-bit distance.
     let arena = ArenaMemoryProvider::new_with_size(CODE_SPACE + constant_bytes(programs)).map_err(internal)?;

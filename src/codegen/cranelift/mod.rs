@@ -26,22 +26,25 @@ use super::{Backend, CodegenError, Loaded, ObjectUnit, Target, TextStage};
 use crate::ir::loops::Program;
 
 /// The Cranelift backend.
-pub struct Cranelift;
+pub struct Cranelift {
+    /// Whether kernels that the wide code generator takes are left to it, where the target has what it needs.
+    pub wide: bool,
+}
 
 impl Backend for Cranelift {
     fn name(&self) -> &'static str {
-        "cranelift"
+        if self.wide { "native" } else { "cranelift" }
     }
 
     fn jit(&self, programs: &[Program]) -> Result<Box<dyn Loaded>, CodegenError> {
-        Ok(Box::new(jit::compile(programs)?))
+        Ok(Box::new(jit::compile(programs, self.wide)?))
     }
 
     fn object(&self, unit: &ObjectUnit<'_>) -> Result<Vec<u8>, CodegenError> {
-        object::compile(unit)
+        object::compile(unit, self.wide)
     }
 
     fn text(&self, program: &Program, target: &Target, stage: TextStage) -> Result<String, CodegenError> {
-        unit::text(program, target, stage)
+        unit::text(program, target, stage, self.wide)
     }
 }

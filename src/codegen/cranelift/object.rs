@@ -11,9 +11,9 @@ use crate::codegen::{CodegenError, ObjectUnit};
 ///
 /// Without threads the object has no undefined symbol: kernels call nothing, and instructions that would need a library were refused
 /// with the target. There is no unwind information, as nothing in it unwinds.
-pub(super) fn compile(unit: &ObjectUnit<'_>) -> Result<Vec<u8>, CodegenError> {
+pub(super) fn compile(unit: &ObjectUnit<'_>, wide: bool) -> Result<Vec<u8>, CodegenError> {
     unit::check(unit.programs)?;
-    let isas = Isas::new(&unit.target, Use::Object)?;
+    let isas = Isas::new(&unit.target, Use::Object, wide)?;
     let builder = ObjectBuilder::new(isas.speed.clone(), "nn", default_libcall_names()).map_err(internal)?;
     let mut module = ObjectModule::new(builder);
     unit::define(&mut module, &isas, unit.programs, unit.wrappers, unit.constants, unit.threaded)?;

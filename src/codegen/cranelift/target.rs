@@ -4,7 +4,7 @@ use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use target_lexicon::{Architecture, Triple};
 
-use crate::codegen::{CodegenError, Cpu, Target};
+use crate::codegen::{CodegenError, Cpu, Target, x86};
 
 /// The same machine with two optimization levels.
 pub(super) struct Isas {
@@ -12,6 +12,8 @@ pub(super) struct Isas {
     pub speed: OwnedTargetIsa,
     /// For kernels with tiles, whose instructions are already in the right order; `speed` would move and spill them.
     pub ordered: OwnedTargetIsa,
+    /// Whether kernels may be wide: 256-bit vectors, which Cranelift does not have.
+    pub wide: bool,
 }
 
 /// What becomes of the code.
@@ -22,12 +24,13 @@ pub(super) enum Use {
 }
 
 impl Isas {
-    /// The instruction sets of a target.
-    pub(super) fn new(target: &Target, usage: Use) -> Result<Isas, CodegenError> {
+    /// The instruction sets of a target; `wide` says whether kernels may be wide where it has wide vectors.
+    pub(super) fn new(target: &Target, usage: Use, wide: bool) -> Result<Isas, CodegenError> {
         let fail = |reason: String| CodegenError::Target { target: target.triple.to_string(), reason };
         let isas = Isas {
             speed: isa(target, usage, "speed").map_err(fail)?,
             ordered: isa(target, usage, "none").map_err(fail)?,
+            wide: false,
         };
         // Cranelift calls a library for `fma` unless it may use both; other architectures have neither flag.
         let lacks = |name: &str| isas.speed.isa_flags().iter().any(|f| f.name == name && f.as_bool() == Some(false));
@@ -35,7 +38,8 @@ impl Isas {
         if without_fma {
             return Err(fail("it has no fused multiply-add (FMA); use x86-64-v3 or later".to_string()));
         }
-        Ok(isas)
+        let has_avx2 = !lacks("has_avx2");
+        Ok(Isas { wide: wide && has_avx2 && x86::runs_on(&target.triple), ..isas })
     }
 }
 

@@ -28,8 +28,24 @@ struct Cursor {
     right: clif::Value,
 }
 
+/// Vectors of sums that stay in registers. A tile of more is done in parts, one after the other.
+const MOST_SUMS: usize = 8;
+
 impl Lowering<'_, '_> {
     pub(super) fn tile(&mut self, tile: &Tile) -> Lowered {
+        let lanes = pack_lanes(self.dtype(tile.accumulator));
+        let columns = (tile.columns as usize).next_multiple_of(lanes).min(MOST_SUMS * lanes);
+        let rows = MOST_SUMS / (columns / lanes);
+        for row in (0..tile.rows as usize).step_by(rows.max(1)) {
+            for column in (0..tile.columns as usize).step_by(columns) {
+                self.tile_part(&part_of(tile, (row, rows), (column, columns)), row, column)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A part whose first row and column have these numbers in the whole tile.
+    fn tile_part(&mut self, tile: &Tile, row: usize, column: usize) -> Lowered {
         let dtype = self.dtype(tile.accumulator);
         let packs = (tile.columns as usize).div_ceil(pack_lanes(dtype));
         let count = packs * tile.rows as usize;
@@ -46,7 +62,7 @@ impl Lowering<'_, '_> {
                 totals
             }
         };
-        self.tile_epilogue(tile, slot, count)
+        self.tile_epilogue(tile, slot, count, (row, column))
     }
 
     fn zero_sums(&mut self, tile: &Tile, count: usize) -> Vec<clif::Value> {
@@ -254,7 +270,7 @@ impl Lowering<'_, '_> {
     }
 
     /// The epilogue of every row, with as many lanes at once as are stored; what does not fill a pack goes by scalars.
-    fn tile_epilogue(&mut self, tile: &Tile, slot: StackSlot, sums: usize) -> Lowered {
+    fn tile_epilogue(&mut self, tile: &Tile, slot: StackSlot, sums: usize, first: (usize, usize)) -> Lowered {
         let dtype = self.dtype(tile.accumulator);
         let packs = sums / (tile.rows as usize).max(1);
         let wide = tile.stored_columns as usize / 4 * 4;
@@ -263,10 +279,10 @@ impl Lowering<'_, '_> {
             let mine: Vec<clif::Value> = (0..packs)
                 .map(|p| self.builder.ins().stack_load(types::I64, pack_type(dtype), slot, place(p)))
                 .collect();
-            self.with_variable(tile.row, Binding::Known(row as i64), |this| {
+            self.with_variable(tile.row, Binding::Known((first.0 + row) as i64), |this| {
                 if wide > 0 {
                     let slot = Slot::Lanes(mine[..wide / pack_lanes(dtype)].to_vec());
-                    this.at_width(tile.column, wide, Binding::Known(0), |this| {
+                    this.at_width(tile.column, wide, Binding::Known(first.1 as i64), |this| {
                         this.bind(tile.accumulator, slot);
                         this.block(&tile.epilogue)
                     })?;
@@ -274,7 +290,7 @@ impl Lowering<'_, '_> {
                 for column in wide..tile.stored_columns as usize {
                     let pack = mine[column / pack_lanes(dtype)];
                     let lane = this.extract(dtype, pack, (column % pack_lanes(dtype)) as u8);
-                    this.at_width(tile.column, 1, Binding::Known(column as i64), |this| {
+                    this.at_width(tile.column, 1, Binding::Known((first.1 + column) as i64), |this| {
                         this.bind(tile.accumulator, Slot::Uniform(lane));
                         this.block(&tile.epilogue)
                     })?;
@@ -284,4 +300,18 @@ impl Lowering<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Some rows and columns of a tile: as many as are asked for, or fewer at its edges.
+fn part_of(tile: &Tile, (row, rows): (usize, usize), (column, columns): (usize, usize)) -> Tile {
+    let within = |size: u64, first: usize, most: usize| (size as usize).saturating_sub(first).min(most) as u64;
+    let mut part = Tile {
+        rows: within(tile.rows, row, rows),
+        columns: within(tile.columns, column, columns),
+        stored_columns: within(tile.stored_columns, column, columns),
+        ..tile.clone()
+    };
+    part.left.address.constant += row as i64 * tile.left.row_stride;
+    part.right.address.constant += column as i64;
+    part
 }

@@ -13,7 +13,7 @@ use super::kernel::{self, Unsupported};
 use super::program::{self, References};
 use super::target::{Isas, Use};
 use super::wrapper;
-use crate::codegen::{CodegenError, EntryWrapper, Target, TextStage};
+use crate::codegen::{CodegenError, EntryWrapper, Target, TextStage, x86};
 use crate::ir::loops::{Kernel, Place, Program, verify};
 
 /// The function of the runtime that runs a kernel on a pool.
@@ -214,6 +214,9 @@ fn lower_kernel(kernel: &Kernel, isa: &dyn TargetIsa) -> Result<clif::Function, 
 fn compile(isas: &Isas, job: &Job<'_>) -> Result<Compiled, CodegenError> {
     let (isa, function) = match &job.work {
         Work::Kernel(kernel) => {
+            if let Some(bytes) = isas.wide.then(|| x86::compile(kernel)).flatten() {
+                return Ok(Compiled { bytes, relocations: Vec::new(), alignment: x86::ALIGNMENT });
+            }
             let isa = isa_for(isas, kernel);
             (isa, lower_kernel(kernel, isa)?)
         }
@@ -229,12 +232,17 @@ fn compile(isas: &Isas, job: &Job<'_>) -> Result<Compiled, CodegenError> {
 }
 
 /// The kernels of a program in the form of some stage, one after the other.
-pub(super) fn text(program: &Program, target: &Target, stage: TextStage) -> Result<String, CodegenError> {
+pub(super) fn text(program: &Program, target: &Target, stage: TextStage, wide: bool) -> Result<String, CodegenError> {
     check(std::slice::from_ref(program))?;
-    let isas = Isas::new(target, Use::Object)?;
+    let isas = Isas::new(target, Use::Object, wide)?;
     let mut out = String::new();
     for kernel in &program.kernels {
         let isa = isa_for(&isas, kernel);
+        let wide = (isas.wide && stage == TextStage::Assembly).then(|| x86::text(kernel)).flatten();
+        if let Some(body) = wide {
+            out.push_str(&format!("; kernel {}\n{body}\n", kernel.name));
+            continue;
+        }
         let function = lower_kernel(kernel, isa)?;
         let body = match stage {
             TextStage::Intermediate => function.display().to_string(),

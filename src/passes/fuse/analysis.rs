@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::classify::{Class, classify};
 use super::placement;
-use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::graph::{Function, Node, NodeId, ValueId};
 use crate::ir::loops::{Affine, LoopVar};
 use crate::ir::ops::Op;
 use crate::passes::lower::view::{self, View};
@@ -107,34 +107,36 @@ impl Analysis {
                     self.require(ValueId { node: id, output: 0 });
                 }
             }
-            match self.class(id).clone() {
-                Class::Reshape => self.require_reshape(function, ValueId { node: id, output: 0 }),
-                Class::Contract { .. } => node.inputs.iter().for_each(|v| self.require_view(function, *v)),
-                Class::Opaque => node.inputs.iter().for_each(|v| self.require_whole(function, *v)),
-                Class::Loop => {
-                    let Op::Scan(scan) = &node.op else { unreachable!("only a scan is a loop") };
-                    for (operand, value) in node.inputs.iter().enumerate() {
-                        match placement::reads_in_place(scan, operand) {
-                            true => self.require_view(function, *value),
-                            false => self.require_whole(function, *value),
-                        }
-                    }
-                }
-                _ => {}
-            }
         }
         for result in &function.results {
             self.require(result.value);
         }
-        // What was stored on the way is a whole array, of which a reshape may be one that no address can say.
-        let reshapes: Vec<NodeId> =
-            function.graph.nodes().map(|(id, _)| id).filter(|id| *self.class(*id) == Class::Reshape).collect();
+        // What is stored on the way to a value is its base from then on, of which it may be another view: until nothing is added.
         loop {
             let before = self.stored.len();
-            reshapes.iter().for_each(|node| self.require_reshape(function, ValueId { node: *node, output: 0 }));
+            function.graph.nodes().for_each(|(id, node)| self.require_operands(function, id, node));
             if self.stored.len() == before {
                 break;
             }
+        }
+    }
+
+    /// Marks what a node cannot read unless it stands in memory.
+    fn require_operands(&mut self, function: &Function, id: NodeId, node: &Node) {
+        match self.class(id).clone() {
+            Class::Reshape => self.require_reshape(function, ValueId { node: id, output: 0 }),
+            Class::Contract { .. } => node.inputs.iter().for_each(|v| self.require_view(function, *v)),
+            Class::Opaque => node.inputs.iter().for_each(|v| self.require_whole(function, *v)),
+            Class::Loop => {
+                let Op::Scan(scan) = &node.op else { unreachable!("only a scan is a loop") };
+                for (operand, value) in node.inputs.iter().enumerate() {
+                    match placement::reads_in_place(scan, operand) {
+                        true => self.require_view(function, *value),
+                        false => self.require_whole(function, *value),
+                    }
+                }
+            }
+            _ => {}
         }
     }
 

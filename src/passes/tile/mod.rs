@@ -44,8 +44,8 @@ const MANY_COLUMNS: u64 = 32;
 /// A left operand is not packed if that would take so many times its room.
 const MOST_COPIES: u64 = 2;
 
-/// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is a whole cache line.
-const LEFT_PANEL: u64 = 16;
+/// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is most of a cache line.
+const LEFT_PANEL: u64 = 12;
 
 /// The register tile: rows and columns of accumulators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,32 +55,32 @@ pub struct TileShape {
 }
 
 impl TileShape {
-    /// The shape for a product of this many columns: few rows of many columns, since each step of the depth loads a vector for
-    /// every accumulator and a number for every row. Narrower where that pads less.
+    /// The shape for a product of this many columns: each step of the depth loads a vector for every so many columns and a number for every row.
+    /// Narrower or wider where that pads less.
     fn for_product(dtype: DType, columns: u64) -> TileShape {
-        let accumulators = ACCUMULATORS * vector_lanes(dtype);
-        // Four, three and two vectors, and what a column costs in each.
-        let widths = [(4, 20), (3, 21), (2, 24)].map(|(quarter, cost)| (accumulators / 8 * quarter, cost));
+        let lanes = vector_lanes(dtype);
+        // Two, three and one vectors, and what a column costs in each.
+        let widths = [(2, 20), (3, 21), (1, 23)].map(|(vectors, cost)| (vectors * lanes, cost));
         let padded = |(width, cost): &(u64, u64)| (columns.next_multiple_of(*width) * cost, std::cmp::Reverse(*width));
-        let fitting = widths.into_iter().filter(|(width, _)| width.is_multiple_of(4));
-        let (width, _) = fitting.min_by_key(padded).expect("the widest fits");
+        let (width, _) = widths.into_iter().min_by_key(padded).expect("there are widths");
         let columns = columns.next_multiple_of(4).min(width);
-        TileShape { rows: accumulators / columns, columns }
+        TileShape { rows: ACCUMULATORS / columns.div_ceil(lanes), columns }
     }
 
     /// The shape for a right operand that is read in place by few rows.
     fn in_place(dtype: DType, rows: u64) -> TileShape {
         let rows = rows.min(4);
-        TileShape { rows, columns: ACCUMULATORS * vector_lanes(dtype) / rows / 4 * 4 }
+        TileShape { rows, columns: ACCUMULATORS / rows * vector_lanes(dtype) }
     }
 }
 
-/// Vectors that a register tile accumulates in.
-const ACCUMULATORS: u64 = 8;
+/// Vectors that a register tile accumulates in: with one for a number of the left operand and those of a step of the right one they
+/// fill sixteen registers. A code generator of smaller vectors does a tile in parts.
+const ACCUMULATORS: u64 = 12;
 
-/// Lanes of a 128-bit vector.
+/// Lanes of a 256-bit vector.
 fn vector_lanes(dtype: DType) -> u64 {
-    16 / dtype.bytes() as u64
+    32 / dtype.bytes() as u64
 }
 
 /// What a packed copy was made of; two products with the same key share it while nobody writes the source.

@@ -11,7 +11,7 @@ use crate::ir::loops::{Affine, Block, Contract, Instruction, Kernel, Matrix, Til
 use crate::passes::lower::finish::Draft;
 
 /// Rows of a block: with a panel of usual depth they fit into the first cache.
-const BLOCK_ROWS: u64 = 32;
+const BLOCK_ROWS: u64 = 24;
 
 /// Products of fewer multiplications are not cut for threads.
 const SMALLEST_PARALLEL: u64 = 1 << 18;

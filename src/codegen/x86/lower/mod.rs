@@ -1,0 +1,279 @@
+//! From the loop IR to instructions on virtual registers.
+//!
+//! Every value of 32 bits (`f32`, `i32`, `u32`, `bool` as a mask) is a vector of eight lanes; a value that is the same for all rounds has it in
+//! all of them, so scalar code and vector code are one. `u8` is widened when it is loaded. What else there is (64-bit
+//! and 16-bit dtypes, integer division, scattered stores) is [`Unsupported`] and left to the other code generator.
+//!
+//! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`contract`].
+
+use std::collections::HashMap;
+
+use iced_x86::Code;
+
+use super::allocate::new_slot;
+use super::machine::{Base, Class, Code256, Instruction, Label, Memory, Operand, Virtual, plain};
+use crate::ir::loops::{Affine, BufferId, Kernel, LoopVar, Value};
+use crate::ir::types::DType;
+
+mod address;
+mod contract;
+mod control;
+mod fold;
+mod map;
+mod memory;
+mod tile;
+
+/// A kernel is not taken, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsupported(pub &'static str);
+
+/// The result of lowering something.
+type Lowered<T = ()> = Result<T, Unsupported>;
+
+/// Lanes of a vector.
+const LANES: usize = 8;
+
+/// The frame begins with the kernel's three parameters, each a word.
+const PARAMETER_BYTES: u32 = 32;
+
+/// A loop variable while its loop is being lowered.
+#[derive(Clone, Copy, Debug)]
+enum Binding {
+    /// The number is known.
+    Known(i64),
+    /// So much more than a register holds.
+    Register(Virtual, i64),
+}
+
+/// The vector loop around: its variable is that of the first lane, and so many lanes count.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    var: LoopVar,
+    active: usize,
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    Constant(f64),
+    /// The same in all lanes.
+    Uniform(Virtual),
+    /// A value for each lane.
+    Lanes(Virtual),
+}
+
+/// What a pointer in a register points to: a buffer and the terms of variables (by place in the scope) with their bytes.
+type PointerKey = (BufferId, Vec<(usize, i64)>);
+
+/// The state of lowering one kernel.
+struct Lowering<'k> {
+    kernel: &'k Kernel,
+    code: Code256,
+    /// Variables in scope, outermost first.
+    scope: Vec<(LoopVar, Binding)>,
+    /// Pointers in registers, and how many variables were in scope when each was made: it is gone when there are fewer.
+    pointers: Vec<(usize, PointerKey, Virtual)>,
+    lane: Option<Lane>,
+    values: Vec<Option<Bound>>,
+    constants: HashMap<[u8; 32], u32>,
+    labels: u32,
+}
+
+/// The code of a kernel on virtual registers.
+///
+/// # Errors
+/// If the kernel does something that this code generator leaves to the other.
+pub fn lower(kernel: &Kernel) -> Result<Code256, Unsupported> {
+    let taken = |dtype: &DType| matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::Bool | DType::U8);
+    if !kernel.values.iter().all(taken) {
+        return Err(Unsupported("a value of another width"));
+    }
+    let mut lowering = Lowering {
+        kernel,
+        code: Code256 { frame: PARAMETER_BYTES, ..Code256::default() },
+        scope: Vec::new(),
+        pointers: Vec::new(),
+        lane: None,
+        values: vec![None; kernel.values.len()],
+        constants: HashMap::new(),
+        labels: 0,
+    };
+    lowering.function()?;
+    Ok(lowering.code)
+}
+
+impl Lowering<'_> {
+    fn function(&mut self) -> Lowered {
+        let table = self.parameter(0);
+        for number in 0..self.kernel.buffers.len() {
+            let pointer = self.general();
+            self.push(super::machine::load(Class::General, pointer, Memory::at(table, 8 * number as i32)));
+            self.pointers.push((0, (BufferId(number as u32), Vec::new()), pointer));
+        }
+        let kernel = self.kernel;
+        match &kernel.parallel {
+            None => self.block(&kernel.body),
+            Some(parallel) => self.range(parallel.var, &kernel.body),
+        }
+    }
+
+    /// A parameter of the kernel: the table of buffers, the first round, the end of the rounds.
+    fn parameter(&mut self, number: u32) -> Virtual {
+        let register = self.general();
+        self.push(super::machine::load(Class::General, register, Memory::frame(8 * number)));
+        register
+    }
+
+    fn push(&mut self, instruction: Instruction) {
+        self.code.instructions.push(instruction);
+    }
+
+    fn register(&mut self, class: Class) -> Virtual {
+        self.code.classes.push(class);
+        Virtual(self.code.classes.len() as u32 - 1)
+    }
+
+    fn general(&mut self) -> Virtual {
+        self.register(Class::General)
+    }
+
+    fn vector(&mut self) -> Virtual {
+        self.register(Class::Vector)
+    }
+
+    fn label(&mut self) -> Label {
+        self.labels += 1;
+        Label(self.labels - 1)
+    }
+
+    /// A fresh vector register with the result of an instruction.
+    fn op(&mut self, code: Code, sources: &[Operand]) -> Virtual {
+        let result = self.vector();
+        self.push(plain(code, Some(result.into()), sources.to_vec()));
+        result
+    }
+
+    /// As `op`, with an immediate.
+    fn op_with(&mut self, code: Code, sources: &[Operand], immediate: i32) -> Virtual {
+        let result = self.vector();
+        self.push(Instruction::Plain {
+            code,
+            destination: Some(result.into()),
+            in_place: false,
+            sources: sources.to_vec(),
+            immediate: Some(immediate),
+        });
+        result
+    }
+
+    /// As `op`, into a general register.
+    fn general_op(&mut self, code: Code, sources: &[Operand], immediate: Option<i32>) -> Virtual {
+        let result = self.general();
+        self.push(Instruction::Plain {
+            code,
+            destination: Some(result.into()),
+            in_place: false,
+            sources: sources.to_vec(),
+            immediate,
+        });
+        result
+    }
+
+    /// Room in the frame.
+    fn slot(&mut self) -> Memory {
+        Memory::frame(new_slot(&mut self.code, 32))
+    }
+
+    /// Eight lanes of 32 bits as a memory operand.
+    fn lanes_constant(&mut self, lanes: [u32; LANES]) -> Operand {
+        let mut bytes = [0; 32];
+        for (chunk, lane) in bytes.chunks_exact_mut(4).zip(lanes) {
+            chunk.copy_from_slice(&lane.to_le_bytes());
+        }
+        let next = self.code.constants.len() as u32;
+        let number = *self.constants.entry(bytes).or_insert(next);
+        if number == next {
+            self.code.constants.push(bytes);
+        }
+        Memory { base: Base::Constant(number), index: None, displacement: 0 }.into()
+    }
+
+    /// The same 32 bits in every lane.
+    fn bits(&mut self, bits: u32) -> Operand {
+        self.lanes_constant([bits; LANES])
+    }
+
+    /// The register with an operand's value.
+    fn in_register(&mut self, operand: Operand) -> Virtual {
+        match operand {
+            Operand::Register(register) => register,
+            memory => self.op(Code::VEX_Vmovups_ymm_ymmm256, &[memory]),
+        }
+    }
+
+    /// All ones in the lanes that count.
+    fn active_mask(&mut self, active: usize) -> Operand {
+        self.lanes_constant(std::array::from_fn(|lane| if lane < active { u32::MAX } else { 0 }))
+    }
+
+    fn dtype(&self, value: Value) -> DType {
+        self.kernel.values[value.0 as usize]
+    }
+
+    fn bind(&mut self, value: Value, bound: Bound) {
+        self.values[value.0 as usize] = Some(bound);
+    }
+
+    fn bound(&self, value: Value) -> Bound {
+        self.values[value.0 as usize].expect("the verifier saw that uses follow definitions")
+    }
+
+    /// A value as a source: a constant is read from memory.
+    fn operand(&mut self, value: Value) -> Operand {
+        match self.bound(value) {
+            Bound::Constant(number) => {
+                let bits = constant_bits(self.dtype(value), number);
+                self.bits(bits)
+            }
+            Bound::Uniform(register) | Bound::Lanes(register) => register.into(),
+        }
+    }
+
+    /// A value in a register.
+    fn value(&mut self, value: Value) -> Virtual {
+        let operand = self.operand(value);
+        self.in_register(operand)
+    }
+
+    fn is_uniform(&self, value: Value) -> bool {
+        !matches!(self.bound(value), Bound::Lanes(_))
+    }
+
+    /// Binds a result made of some values: uniform if all of them are.
+    fn bind_made_of(&mut self, result: Value, from: &[Value], register: Virtual) {
+        let uniform = from.iter().all(|v| self.is_uniform(*v));
+        self.bind(result, if uniform { Bound::Uniform(register) } else { Bound::Lanes(register) });
+    }
+
+    /// The coefficient of the vector loop's variable; 0 outside of one.
+    fn lane_coefficient(&self, affine: &Affine) -> i64 {
+        self.lane.map_or(0, |lane| affine.coefficient(lane.var))
+    }
+}
+
+/// A constant of some dtype as the bits of a lane.
+fn constant_bits(dtype: DType, value: f64) -> u32 {
+    match dtype {
+        DType::F32 => (value as f32).to_bits(),
+        DType::Bool => {
+            if value != 0.0 {
+                u32::MAX
+            } else {
+                0
+            }
+        }
+        DType::U32 => value as u32,
+        DType::U8 => u32::from(value as u8),
+        _ => value as i32 as u32,
+    }
+}

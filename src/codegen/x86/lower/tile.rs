@@ -1,0 +1,219 @@
+//! `Tile`: a product that stays in registers: up to twelve vectors of sums, one load for each vector of B, one broadcast for each row of A.
+
+use iced_x86::Code;
+
+use super::{Binding, Bound, LANES, Lowered, Lowering, Unsupported};
+use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual};
+use crate::ir::loops::{Cut, Matrix, Tile};
+use crate::ir::types::DType;
+
+/// Steps of k written out in one round of the inner loop.
+const UNROLL: u64 = 4;
+
+/// Vectors of sums; besides them one row's number and a row of B stay in registers.
+const MOST_SUMS: usize = 12;
+
+/// A summed axis: its extent and the bytes that both operands move by.
+#[derive(Clone, Copy)]
+struct Axis {
+    count: u64,
+    left: i64,
+    right: i64,
+}
+
+/// Where the operands start, in registers that may be moved.
+#[derive(Clone, Copy)]
+struct Cursor {
+    left: Virtual,
+    right: Virtual,
+}
+
+/// The product of a tile: what every step needs to know.
+struct Product<'t> {
+    tile: &'t Tile,
+    /// Outermost first; the last is the depth.
+    axes: Vec<Axis>,
+    /// Bytes from row to row of A.
+    row: i64,
+    vectors: usize,
+}
+
+impl Lowering<'_> {
+    pub(super) fn tile(&mut self, tile: &Tile) -> Lowered {
+        if self.dtype(tile.accumulator) != DType::F32 {
+            return Err(Unsupported("a tile of another width"));
+        }
+        let product = Product {
+            tile,
+            axes: axes(tile),
+            row: 4 * tile.left.row_stride,
+            vectors: (tile.columns as usize).div_ceil(LANES),
+        };
+        let count = product.vectors * tile.rows as usize;
+        let half = tile.columns as usize % LANES;
+        if count > MOST_SUMS || !(half == 0 || half == 4) {
+            return Err(Unsupported("a tile of another shape"));
+        }
+        let farthest = product.axes.last().map_or(0, |a| a.left.abs().max(a.right.abs())) * UNROLL as i64;
+        if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
+            return Err(Unsupported("a tile of far rows"));
+        }
+        let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
+        let sums = match tile.cut {
+            None => {
+                let sums = self.zeros(count);
+                self.axes(&product, &product.axes, start, &sums)?;
+                // The epilogue needs registers: what waits for it is another value than what the inner loop sums.
+                sums.into_iter().map(|s| self.copy(s)).collect::<Vec<_>>()
+            }
+            Some(cut) => {
+                let totals: Vec<Memory> = (0..count).map(|_| self.slot()).collect();
+                let zero = self.zero();
+                totals.iter().for_each(|t| self.keep(zero, *t));
+                self.blocks_of_tile(&product, cut, 0, start, &totals)?;
+                totals.into_iter().map(|t| self.in_register(t.into())).collect()
+            }
+        };
+        self.tile_epilogue(&product, &sums)
+    }
+
+    fn zeros(&mut self, count: usize) -> Vec<Virtual> {
+        (0..count).map(|_| self.zero()).collect()
+    }
+
+    /// The address of an operand's first element, in a register that may be moved.
+    fn origin(&mut self, matrix: &Matrix) -> Lowered<Virtual> {
+        let memory = self.memory(matrix.buffer, &matrix.address)?;
+        Ok(self.address_of(memory))
+    }
+
+    fn keep(&mut self, register: Virtual, to: Memory) {
+        self.push(crate::codegen::x86::machine::store(crate::codegen::x86::machine::Class::Vector, register, to));
+    }
+
+    fn moved(&mut self, cursor: Cursor) -> Cursor {
+        Cursor { left: self.copy(cursor.left), right: self.copy(cursor.right) }
+    }
+
+    fn advance(&mut self, cursor: Cursor, axis: Axis, steps: i64) -> Lowered {
+        for (register, step) in [(cursor.left, axis.left), (cursor.right, axis.right)] {
+            let distance = step.saturating_mul(steps);
+            if i32::try_from(distance).is_err() {
+                return Err(Unsupported("an operand far along"));
+            }
+            self.add(register, distance);
+        }
+        Ok(())
+    }
+
+    /// All blocks in the axes from number `level` on, each summed in registers and added to the totals in the frame.
+    fn blocks_of_tile(
+        &mut self,
+        product: &Product<'_>,
+        cut: Cut,
+        level: usize,
+        start: Cursor,
+        totals: &[Memory],
+    ) -> Lowered {
+        let axis = product.axes[level];
+        if level < cut.level {
+            return self.repeated(axis.count, &mut |this| {
+                let inner = this.moved(start);
+                this.blocks_of_tile(product, cut, level + 1, inner, totals)?;
+                this.advance(start, axis, 1)
+            });
+        }
+        let (whole, rest) = (axis.count / cut.size, axis.count % cut.size);
+        let block = |this: &mut Self, count: u64| {
+            let mut axes = product.axes[level..].to_vec();
+            axes[0].count = count;
+            let sums = this.zeros(totals.len());
+            let inner = this.moved(start);
+            this.axes(product, &axes, inner, &sums)?;
+            for (total, sum) in totals.iter().zip(sums) {
+                let added = this.op(Code::VEX_Vaddps_ymm_ymm_ymmm256, &[sum.into(), (*total).into()]);
+                this.keep(added, *total);
+            }
+            Ok(())
+        };
+        self.repeated(whole, &mut |this| {
+            block(this, cut.size)?;
+            this.advance(start, axis, cut.size as i64)
+        })?;
+        if rest > 0 { block(self, rest) } else { Ok(()) }
+    }
+
+    /// Adds the products of some axes; moves the cursor.
+    fn axes(&mut self, product: &Product<'_>, axes: &[Axis], cursor: Cursor, sums: &[Virtual]) -> Lowered {
+        let (axis, inside) = axes.split_first().expect("there is at least the depth");
+        if inside.is_empty() {
+            return self.depth(product, *axis, cursor, sums);
+        }
+        self.repeated(axis.count, &mut |this| {
+            let inner = this.moved(cursor);
+            this.axes(product, inside, inner, sums)?;
+            this.advance(cursor, *axis, 1)
+        })
+    }
+
+    /// The innermost axis: rounds of [`UNROLL`] steps, then what is left.
+    fn depth(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, sums: &[Virtual]) -> Lowered {
+        self.repeated(axis.count / UNROLL, &mut |this| {
+            (0..UNROLL as i64).for_each(|k| this.step(product, axis, cursor, k, sums));
+            this.advance(cursor, axis, UNROLL as i64)
+        })?;
+        (0..(axis.count % UNROLL) as i64).for_each(|k| self.step(product, axis, cursor, k, sums));
+        Ok(())
+    }
+
+    /// One step of k for all rows and columns.
+    fn step(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, k: i64, sums: &[Virtual]) {
+        let rows = product.tile.rows as usize;
+        let mut right: Vec<Operand> = Vec::with_capacity(product.vectors);
+        for vector in 0..product.vectors {
+            let memory = Memory::at(cursor.right, (k * axis.right) as i32 + 32 * vector as i32);
+            let is_half = product.tile.columns as usize - vector * LANES < LANES;
+            right.push(match (is_half, rows) {
+                (true, _) => self.op(Code::VEX_Vmovups_xmm_xmmm128, &[memory.into()]).into(),
+                (false, 1) => memory.into(),
+                (false, _) => self.in_register(memory.into()).into(),
+            });
+        }
+        for row in 0..rows {
+            let place = Memory::at(cursor.left, (k * axis.left + row as i64 * product.row) as i32);
+            let left = self.op(Code::VEX_Vbroadcastss_ymm_m32, &[place.into()]);
+            for (vector, right) in right.iter().enumerate() {
+                let sum = sums[row * product.vectors + vector];
+                let (a, c) = (left.into(), sum.into());
+                self.push(Instruction::MultiplyAdd { destination: sum, a, b: *right, c });
+            }
+        }
+    }
+
+    /// The epilogue of every row, eight columns at once; what does not fill a vector has fewer lanes that count.
+    fn tile_epilogue(&mut self, product: &Product<'_>, sums: &[Virtual]) -> Lowered {
+        let tile = product.tile;
+        self.hoist(&tile.epilogue)?;
+        for (number, sum) in sums.iter().enumerate() {
+            let (row, vector) = (number / product.vectors, number % product.vectors);
+            let first = vector * LANES;
+            let active = (tile.stored_columns as usize).saturating_sub(first).min(LANES);
+            if active == 0 {
+                continue;
+            }
+            self.with_variable(tile.row, Binding::Known(row as i64), |this| {
+                this.in_lanes(tile.column, active, Binding::Known(first as i64), |this| {
+                    this.bind(tile.accumulator, Bound::Lanes(*sum));
+                    this.block(&tile.epilogue)
+                })
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn axes(tile: &Tile) -> Vec<Axis> {
+    let rounds = tile.rounds.iter().map(|r| (r.count, r.left_stride, r.right_stride));
+    let depth = (tile.depth, tile.left.column_stride, tile.right.row_stride);
+    rounds.chain([depth]).map(|(count, left, right)| Axis { count, left: 4 * left, right: 4 * right }).collect()
+}
