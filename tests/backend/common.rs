@@ -154,7 +154,8 @@ pub fn check_with(kernel: Kernel, change: impl Fn(&str, &mut Vec<u8>)) {
     let program = program_of(parsed);
     let mut expanded = program.clone();
     expand_math::run(&mut expanded).unwrap_or_else(|e| panic!("{e}\n{printed}"));
-    let loaded = backends().map(|b| b.jit(std::slice::from_ref(&expanded)).unwrap_or_else(|e| panic!("{e}\n{printed}")));
+    let loaded =
+        backends().map(|b| b.jit(std::slice::from_ref(&expanded)).unwrap_or_else(|e| panic!("{e}\n{printed}")));
     let mut random = Random(program.kernels[0].values.len() as u64);
     for _ in 0..2 {
         let mut got = arguments(&program, &mut random);

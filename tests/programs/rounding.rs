@@ -485,6 +485,14 @@ fn corners(function: F, dtype: DType, operands: &[(f64, f64, DType)], value: f64
     let zero_within = |(value, error, _): (f64, f64, DType)| value.abs() <= error;
     match function {
         F::Div | F::Mod if zero_within(operands[1]) => return f64::INFINITY,
+        // A remainder that wraps is anywhere below the divisor; one more wrap may come from the division's rounding.
+        F::Mod if dtype.is_float() => {
+            let ((x, e, _), (y, f, _)) = (operands[0], operands[1]);
+            let quotients = [(x - e) / (y - f), (x - e) / (y + f), (x + e) / (y - f), (x + e) / (y + f)];
+            if quotients.iter().any(|q| q.floor() != (x / y).floor()) {
+                return 2.0 * (y.abs() + f);
+            }
+        }
         F::Pow if zero_within(operands[0]) && operands[1].0 < operands[1].1 => return f64::INFINITY,
         F::Sin | F::Cos => return operands[0].1.min(2.0),
         F::Tan if operands[0].1 > 0.1 => return f64::INFINITY,

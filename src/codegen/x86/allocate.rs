@@ -83,10 +83,13 @@ fn depths(code: &Code256) -> Vec<usize> {
         change[*end + 1] -= 1;
     }
     let mut depth = 0;
-    change.iter().map(|c| {
-        depth += c;
-        depth as usize
-    }).collect()
+    change
+        .iter()
+        .map(|c| {
+            depth += c;
+            depth as usize
+        })
+        .collect()
 }
 
 /// What lives before a loop and is used in it lives to its end. Inner loops come first.

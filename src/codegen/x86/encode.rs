@@ -210,9 +210,7 @@ impl Writer<'_> {
         use OpCodeOperandKind as Kind;
         let number = u32::from(self.number(register));
         match kind {
-            Some(Kind::r32_reg | Kind::r32_rm | Kind::r32_or_mem | Kind::r32_vvvv) => {
-                self.half(register)
-            }
+            Some(Kind::r32_reg | Kind::r32_rm | Kind::r32_or_mem | Kind::r32_vvvv) => self.half(register),
             Some(Kind::r64_reg | Kind::r64_rm | Kind::r64_or_mem) => self.general(register),
             Some(Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_or_mem | Kind::xmm_vvvv | Kind::xmm_is4) => {
                 Register::XMM0 + number
@@ -225,8 +223,7 @@ impl Writer<'_> {
     fn address(&self, machine: &mut Machine, memory: Memory, kind: Option<OpCodeOperandKind>) -> Option<u32> {
         let vectors = matches!(kind, Some(OpCodeOperandKind::mem_vsib32y));
         if let Some((index, scale)) = memory.index {
-            let register =
-                if vectors { Register::YMM0 + u32::from(self.number(index)) } else { self.general(index) };
+            let register = if vectors { Register::YMM0 + u32::from(self.number(index)) } else { self.general(index) };
             machine.set_memory_index(register);
             machine.set_memory_index_scale(u32::from(scale));
         }

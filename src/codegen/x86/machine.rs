@@ -106,13 +106,27 @@ pub enum Instruction {
         immediate: Option<i32>,
     },
     /// `destination = a · b + c` in eight lanes, rounded once; which form depends on the registers.
-    MultiplyAdd { destination: Virtual, a: Operand, b: Operand, c: Operand },
+    MultiplyAdd {
+        destination: Virtual,
+        a: Operand,
+        b: Operand,
+        c: Operand,
+    },
     /// `destination = source`, of one class; none where both have one register.
-    Copy { destination: Virtual, source: Virtual },
+    Copy {
+        destination: Virtual,
+        source: Virtual,
+    },
     /// `destination = value`, in a general register.
-    Number { destination: Virtual, value: i64 },
+    Number {
+        destination: Virtual,
+        value: i64,
+    },
     Label(Label),
-    Jump { condition: Condition, to: Label },
+    Jump {
+        condition: Condition,
+        to: Label,
+    },
 }
 
 /// The code of a kernel.

@@ -87,14 +87,7 @@ impl Lowering<'_> {
     }
 
     /// So much of axis `level` and all of the axes in it, added to the sum.
-    fn axis(
-        &mut self,
-        contract: &Contract,
-        operands: &Operands,
-        level: usize,
-        count: u64,
-        sum: Virtual,
-    ) -> Lowered {
+    fn axis(&mut self, contract: &Contract, operands: &Operands, level: usize, count: u64, sum: Virtual) -> Lowered {
         self.counted((0, 1, count), &mut |this, binding| {
             this.with_variable(summed(level), binding, |this| {
                 if level < contract.rounds.len() {
