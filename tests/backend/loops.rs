@@ -131,3 +131,31 @@ fn a_parallel_loop_runs_its_range() {
         });
     }));
 }
+
+/// More values than registers, of both kinds: sums of everything, last loaded first used, from buffers of different strides.
+#[test]
+fn more_values_than_registers() {
+    const COUNT: i64 = 44;
+    let mut k = KernelBuilder::new();
+    let inputs: Vec<BufferId> =
+        (0..COUNT).map(|i| k.buffer(format!("x{i}"), DType::F32, 3 * 21 * (1 + i as u64 % 5), BufferUse::Read)).collect();
+    let y = k.buffer("y", DType::F32, 63, BufferUse::Write);
+    check(k.finish("many", None, |b| {
+        b.for_each(3, |b, row| {
+            b.lanes(21, |b, lane| {
+                let values: Vec<Value> = (0..COUNT)
+                    .map(|i| {
+                        let stride = 1 + i % 5;
+                        b.load(inputs[i as usize], Affine::scaled(row, 21 * stride).plus(lane, stride))
+                    })
+                    .collect();
+                let half = b.constant(DType::F32, 0.5);
+                let last = *values.last().expect("there are values");
+                let sum = values.iter().rev().fold(last, |sum, v| b.map(F::Fma, &[sum, half, *v]));
+                let product = values.iter().fold(sum, |all, v| b.map(F::Mul, &[all, *v]));
+                let both = b.map(F::Add, &[sum, product]);
+                b.store(y, Affine::scaled(row, 21).plus(lane, 1), both);
+            });
+        });
+    }));
+}
