@@ -137,8 +137,9 @@ fn a_parallel_loop_runs_its_range() {
 fn more_values_than_registers() {
     const COUNT: i64 = 44;
     let mut k = KernelBuilder::new();
-    let inputs: Vec<BufferId> =
-        (0..COUNT).map(|i| k.buffer(format!("x{i}"), DType::F32, 3 * 21 * (1 + i as u64 % 5), BufferUse::Read)).collect();
+    let inputs: Vec<BufferId> = (0..COUNT)
+        .map(|i| k.buffer(format!("x{i}"), DType::F32, 3 * 21 * (1 + i as u64 % 5), BufferUse::Read))
+        .collect();
     let y = k.buffer("y", DType::F32, 63, BufferUse::Write);
     check(k.finish("many", None, |b| {
         b.for_each(3, |b, row| {

@@ -5,13 +5,16 @@ use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 use super::kernel::{Binding, Lowered, Lowering};
 use super::value::Slot;
 use crate::ir::loops::{Affine, Block, Carried, Instruction, LoopVar, Value};
+use crate::ir::types::DType;
 
 impl Lowering<'_, '_> {
     /// Lowers one instruction at the present width.
     pub(super) fn instruction(&mut self, instruction: &Instruction) -> Lowered {
         match instruction {
             Instruction::Constant { result, value } => {
-                let number = f64::from_bits(value.0);
+                let written = f64::from_bits(value.0);
+                // What is known of the value is what its register holds.
+                let number = if self.dtype(*result) == DType::F32 { f64::from(written as f32) } else { written };
                 let register = self.constant_scalar(self.dtype(*result), number);
                 self.set_constant(*result, number);
                 self.bind(*result, Slot::Uniform(register));
