@@ -168,8 +168,8 @@ fn code_does_not_depend_on_the_number_of_rounds() {
     for (short, long) in of(10).into_iter().zip(of(100_000)) {
         assert_eq!(steps::calls(&short.steps).len(), steps::calls(&long.steps).len());
         assert_eq!(short.kernels, long.kernels);
-        // The number of rounds itself may take another byte or two.
-        assert!(code_bytes(&short).abs_diff(code_bytes(&long)) <= 16);
+        // A distance in memory, or the number of rounds, that does not fit into a byte takes three more.
+        assert!(code_bytes(&short).abs_diff(code_bytes(&long)) <= 64);
     }
 }
 
