@@ -14,13 +14,17 @@ pub const FILES: &[(&str, &str)] = &[
     ("activations.nn", include_str!("std/activations.nn")),
     ("initializers.nn", include_str!("std/initializers.nn")),
     ("layers.nn", include_str!("std/layers.nn")),
+    ("attention.nn", include_str!("std/attention.nn")),
     ("convolution.nn", include_str!("std/convolution.nn")),
     ("pooling.nn", include_str!("std/pooling.nn")),
     ("recurrent.nn", include_str!("std/recurrent.nn")),
     ("losses.nn", include_str!("std/losses.nn")),
+    ("regularizers.nn", include_str!("std/regularizers.nn")),
     ("metrics.nn", include_str!("std/metrics.nn")),
     ("optimizers.nn", include_str!("std/optimizers.nn")),
     ("schedules.nn", include_str!("std/schedules.nn")),
+    ("augmentation.nn", include_str!("std/augmentation.nn")),
+    ("solvers.nn", include_str!("std/solvers.nn")),
 ];
 
 /// The number of the library's first file: the user's file comes before, the files that it uses behind.

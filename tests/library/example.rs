@@ -238,11 +238,11 @@ fn compiled_results(session: &mut Session, entry: Entry, fields: &Fields) -> Res
     }
 }
 
-/// A training step, which changes every parameter that is trained.
+/// A training step, which changes every parameter that the loss depends on.
 fn train(session: &mut Session, fields: &Fields) -> Result<(), String> {
-    let trained = |p: &&nnc::frontend::model::ParameterInfo| p.trainable;
-    let paths: Vec<String> =
-        session.compiled().model().parameters.iter().filter(trained).map(|p| p.path.clone()).collect();
+    let measured = session.compiled().function(Entry::Eval).map_err(|e| e.to_string())?;
+    let parameters = measured.arguments.iter().filter(|a| a.role == Role::Parameter);
+    let paths: Vec<String> = parameters.map(|a| a.name.clone()).collect();
     let values = |session: &Session| -> Vec<Vec<f64>> {
         paths.iter().map(|path| session.parameter(path).expect("the path is the model's").to_f64()).collect()
     };
