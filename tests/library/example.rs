@@ -98,7 +98,7 @@ fn with_claims(example: &str) -> Result<(String, Vec<Claim>), String> {
     Ok((source, claims))
 }
 
-fn compile(source: &str) -> Result<Compiled, String> {
+pub fn compile(source: &str) -> Result<Compiled, String> {
     let mut compiled = nnc::compile("example.nn", source).map_err(|e| e.to_string())?;
     let warnings: Vec<&str> =
         compiled.warnings().iter().filter(|d| d.severity == Severity::Warning).map(|d| d.message.as_str()).collect();

@@ -1,6 +1,7 @@
 //! The standard library: every item says what it is, and its example runs and gives the numbers that it claims.
 
 mod comment;
+mod draws;
 mod example;
 
 use comment::Comment;

@@ -1,4 +1,4 @@
-//! Against PyTorch and JAX: training steps, operations with their gradients, losses, optimizers and derivatives of derivatives, from
+//! Against PyTorch, JAX and Keras: training steps, operations with their gradients, losses, layers, optimizers and derivatives of derivatives, from
 //! fixtures that scripts made.
 
 mod cases;
@@ -20,4 +20,9 @@ fn losses_are_pytorchs() {
 #[test]
 fn derivatives_of_derivatives_are_jaxs() {
     cases::check("jax/second_order");
+}
+
+#[test]
+fn layers_are_keras() {
+    cases::check("keras/layers");
 }
