@@ -11,20 +11,6 @@ use nnc::frontend::library::items;
 /// What every doc comment of the library has, beside its sentences and its example.
 const LABELS: [&str; 3] = ["Equation", "Shapes", "Source"];
 
-/// Files whose comments have no labels and examples yet.
-const PLAIN: &[&str] = &[
-    "math.nn",
-    "arrays.nn",
-    "initializers.nn",
-    "convolution.nn",
-    "pooling.nn",
-    "recurrent.nn",
-    "losses.nn",
-    "metrics.nn",
-    "optimizers.nn",
-    "schedules.nn",
-];
-
 /// The documented items of the library: file, name, comment. Those without are internal to it.
 fn documented() -> impl Iterator<Item = (&'static str, String, Comment)> {
     items().filter_map(|(file, item)| {
@@ -40,7 +26,7 @@ fn documented() -> impl Iterator<Item = (&'static str, String, Comment)> {
 #[test]
 fn every_item_has_an_equation_shapes_a_source_and_an_example() {
     let mut wrong = Vec::new();
-    for (file, name, comment) in documented().filter(|(file, ..)| !PLAIN.contains(file)) {
+    for (file, name, comment) in documented() {
         let missing = LABELS.iter().filter(|label| comment.labelled(label).is_none_or(str::is_empty));
         wrong.extend(missing.map(|label| format!("{file}: `{name}` has no line `{label}: ...`")));
         if comment.text.is_empty() {
@@ -51,6 +37,34 @@ fn every_item_has_an_equation_shapes_a_source_and_an_example() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The names of the language's library, but for the metrics of whole sets and the schedules that depend on them.
+const NAMES: [&str; 14] = [
+    "dense embedding conv1d conv2d conv3d depthwise_conv2d separable_conv2d conv_transpose2d max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d",
+    "global_avg_pool2d global_max_pool2d upsample2d flatten dropout gaussian_noise batch_norm layer_norm group_norm rms_norm rnn lstm gru bidirectional",
+    "time_distributed attention multi_head_attention transformer_encoder transformer_decoder positional_encoding maxout highway residual prelu rbf graph_conv",
+    "identity step sigmoid tanh arctan relu leaky_relu elu selu softplus softsign gelu silu mish hard_sigmoid softmax log_softmax",
+    "mse mae huber cross_entropy binary_cross_entropy nll kl_divergence gaussian_kl hinge cosine_similarity poisson contrastive",
+    "l1 l2 elastic_net weights hessian_vector",
+    "sgd momentum adagrad adadelta rmsprop adam adamw adamax nadam lion",
+    "constant step_decay exponential_decay inverse_time_decay polynomial_decay piecewise cosine linear_warmup one_cycle",
+    "zeros ones constant uniform normal truncated_normal glorot_uniform glorot_normal he_uniform he_normal lecun_uniform lecun_normal orthogonal eye",
+    "accuracy top_k_accuracy perplexity mse mae",
+    "random_flip random_crop random_rotate random_shift cutout mixup random_brightness random_contrast",
+    "ode_euler ode_rk4 ode_dopri5",
+    "norm var std logsumexp clip square bernoulli permutation pi",
+    "expand_dims squeeze swapaxes moveaxis broadcast_to diag trace roll tril triu",
+];
+
+#[test]
+fn every_name_of_the_language_is_there() {
+    let primitives = nnc::ir::ops::primitives();
+    let mut known: Vec<String> = documented().map(|(_, name, _)| name).collect();
+    known.extend(primitives.iter().map(|p| p.name.to_owned()));
+    let missing: Vec<&str> =
+        NAMES.iter().flat_map(|names| names.split(' ')).filter(|name| !known.iter().any(|k| k == name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// Runs the examples of one file.
