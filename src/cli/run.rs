@@ -187,7 +187,7 @@ fn infer(session: &mut Session, dataset: &Dataset) -> Result<Vec<(String, Array)
     let order = in_file_order(rows);
     let mut whole: Vec<(String, Array)> = Vec::new();
     for chunk in order.chunks(at_once) {
-        let batch = Batch::gather(dataset, chunk);
+        let batch = Batch::gather(dataset, chunk)?;
         let outputs = session.infer(&batch.fields())?;
         if whole.is_empty() {
             whole = outputs.iter().map(|output| (output.name.clone(), array_of(output))).collect();

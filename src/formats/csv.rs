@@ -1,15 +1,20 @@
 //! Comma-separated values: a header or none, columns by name or number, every number checked with its row and column.
 
-use std::path::Path;
+use std::io::{Cursor, Read, Seek};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use crate::diag::nearest;
 use crate::ir::types::DType;
 
-use super::input::read_whole;
-use super::{Array, FormatError, LARGEST_ARRAY};
+use super::input::{Input, open_file, read_whole};
+use super::rows::{RowSource, Rows};
+use super::{Array, FormatError, checked_size};
 
-/// The largest file in bytes.
+/// The largest compressed file, in bytes after decompression.
 const LARGEST_FILE: u64 = 4 << 30;
+/// Rows that are read together.
+const BLOCK_ROWS: usize = 4096;
 
 /// A column, by its name in the header or its number from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,45 +47,148 @@ impl Default for Options {
     }
 }
 
-/// The numbers of a CSV file, as `f64[rows, columns]`, or `f64[rows]` for [`Columns::One`].
+/// The numbers of a CSV file; see [`open`].
 ///
 /// # Errors
-/// If a column is missing, a row is short or long, or a field is no finite number; rows are lines from 1, as an editor counts them.
+/// As [`open`], and if a field is no finite number.
 pub fn read(path: &Path, options: &Options) -> Result<Array, FormatError> {
-    let error = |message: String| FormatError::content(path, message);
-    let text = read_whole(path, LARGEST_FILE)?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(options.delimiter)
-        .trim(csv::Trim::All)
-        .from_reader(text.as_slice());
-    let mut record = csv::StringRecord::new();
-    let mut next = |record: &mut csv::StringRecord| reader.read_record(record).map_err(|e| error(sentence(&e)));
-    if !next(&mut record)? {
-        return Err(error("the file is empty".into()));
+    open(path, options)?.into_array()
+}
+
+/// The rows of a CSV file, as `f64[rows, columns]`, or `f64[rows]` for [`Columns::One`].
+///
+/// Opening goes through the file once to count its rows; numbers are read when they are asked for. A gzip file is held in memory.
+///
+/// # Errors
+/// If a column is missing, or a row is short or long; rows are lines from 1, as an editor counts them.
+pub fn open(path: &Path, options: &Options) -> Result<Rows, FormatError> {
+    let text = match Input::open(path)?.plain_length() {
+        Some(_) => None,
+        None => Some(read_whole(path, LARGEST_FILE)?),
+    };
+    let mut table = Table {
+        path: path.to_owned(),
+        text,
+        delimiter: options.delimiter,
+        names: None,
+        selected: Vec::new(),
+        blocks: Vec::new(),
+        shape: Vec::new(),
+    };
+    let (names, blocks, rows, width) = table.scan(options.header)?;
+    table.selected = select(&options.columns, names.as_deref(), width).map_err(|m| table.error(m))?;
+    table.shape =
+        if matches!(options.columns, Columns::One(_)) { vec![rows] } else { vec![rows, table.selected.len()] };
+    table.names = names;
+    table.blocks = blocks;
+    Ok(Box::new(table))
+}
+
+/// An open CSV file.
+struct Table {
+    path: PathBuf,
+    /// The decompressed file if it was compressed.
+    text: Option<Vec<u8>>,
+    delimiter: u8,
+    names: Option<Vec<String>>,
+    /// The columns that are read.
+    selected: Vec<usize>,
+    /// Where every [`BLOCK_ROWS`]th row begins.
+    blocks: Vec<csv::Position>,
+    shape: Vec<usize>,
+}
+
+/// A file or its contents.
+trait Text: Read + Seek {}
+impl<T: Read + Seek> Text for T {}
+
+/// Names, places of blocks, number of rows, number of columns.
+type Scan = (Option<Vec<String>>, Vec<csv::Position>, usize, usize);
+
+impl Table {
+    fn error(&self, message: impl Into<String>) -> FormatError {
+        FormatError::content(&self.path, message)
     }
-    let width = record.len();
-    let has_header = options.header.unwrap_or_else(|| record.iter().any(|field| parse(field).is_none()));
-    let names: Option<Vec<String>> = has_header.then(|| record.iter().map(str::to_owned).collect());
-    let selected = select(&options.columns, names.as_deref(), width).map_err(error)?;
-    let mut bytes = Vec::new();
-    let mut rows = 0;
-    let mut more = !has_header || next(&mut record)?;
-    while more {
-        for &column in &selected {
-            let field = &record[column];
-            let value = parse(field).filter(|value| value.is_finite());
-            let value = value.ok_or_else(|| error(not_a_number(field, &record, column, names.as_deref())))?;
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
-        rows += 1;
-        if bytes.len() as u64 > LARGEST_ARRAY {
-            return Err(error(format!("more than {LARGEST_ARRAY} bytes of numbers")));
-        }
-        more = next(&mut record)?;
+
+    fn reader(&self) -> Result<csv::Reader<Box<dyn Text + '_>>, FormatError> {
+        let text: Box<dyn Text + '_> = match &self.text {
+            Some(text) => Box::new(Cursor::new(&text[..])),
+            None => Box::new(open_file(&self.path)?.0),
+        };
+        let mut builder = csv::ReaderBuilder::new();
+        Ok(builder.has_headers(false).delimiter(self.delimiter).trim(csv::Trim::All).from_reader(text))
     }
-    let shape = if matches!(options.columns, Columns::One(_)) { vec![rows] } else { vec![rows, selected.len()] };
-    Ok(Array { dtype: DType::F64, shape, bytes })
+
+    /// Goes through all rows without reading their numbers.
+    fn scan(&self, header: Option<bool>) -> Result<Scan, FormatError> {
+        let mut reader = self.reader()?;
+        let fail = |e: &csv::Error| self.error(sentence(e));
+        let mut first = csv::StringRecord::new();
+        if !reader.read_record(&mut first).map_err(|e| fail(&e))? {
+            return Err(self.error("the file is empty"));
+        }
+        let has_header = header.unwrap_or_else(|| first.iter().any(|field| parse(field).is_none()));
+        let names: Option<Vec<String>> = has_header.then(|| first.iter().map(str::to_owned).collect());
+        let mut blocks = Vec::new();
+        let mut rows = 0usize;
+        if !has_header {
+            blocks.extend(first.position().cloned());
+            rows = 1;
+        }
+        let mut record = csv::ByteRecord::new();
+        while reader.read_byte_record(&mut record).map_err(|e| fail(&e))? {
+            if rows.is_multiple_of(BLOCK_ROWS) {
+                blocks.extend(record.position().cloned());
+            }
+            rows += 1;
+        }
+        Ok((names, blocks, rows, first.len()))
+    }
+}
+
+impl RowSource for Table {
+    fn dtype(&self) -> DType {
+        DType::F64
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn block(&self, row: usize) -> Range<usize> {
+        let start = row / BLOCK_ROWS * BLOCK_ROWS;
+        start..(start + BLOCK_ROWS).min(self.shape[0]).max(row + 1)
+    }
+
+    fn read(&self, rows: Range<usize>) -> Result<Array, FormatError> {
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let (_, size) = checked_size(&shape, 8).ok_or_else(|| self.error("more numbers than can be held in memory"))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(size).map_err(|_| self.error("its numbers do not fit in memory"))?;
+        let mut reader = self.reader()?;
+        let fail = |e: &csv::Error| self.error(sentence(e));
+        let mut record = csv::StringRecord::new();
+        if let Some(position) = self.blocks.get(rows.start / BLOCK_ROWS) {
+            reader.seek(position.clone()).map_err(|e| fail(&e))?;
+        }
+        for row in rows.start / BLOCK_ROWS * BLOCK_ROWS..rows.end {
+            if !reader.read_record(&mut record).map_err(|e| fail(&e))? {
+                return Err(self.error(format!("it has become shorter: row {row} is missing")));
+            }
+            if row < rows.start {
+                continue;
+            }
+            for &column in &self.selected {
+                let field = record.get(column).unwrap_or_default();
+                let value = parse(field).filter(|value| value.is_finite());
+                let value =
+                    value.ok_or_else(|| self.error(not_a_number(field, &record, column, self.names.as_deref())))?;
+                bytes.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+        Ok(Array { dtype: DType::F64, shape, bytes })
+    }
 }
 
 /// A number as CSV files write it.
@@ -102,7 +210,7 @@ fn not_a_number(field: &str, record: &csv::StringRecord, column: usize, names: O
 }
 
 /// The numbers of the selected columns, in the order asked for.
-fn select(columns: &Columns, names: Option<&[String]>, width: usize) -> Result<Vec<usize>, String> {
+pub(super) fn select(columns: &Columns, names: Option<&[String]>, width: usize) -> Result<Vec<usize>, String> {
     match columns {
         Columns::All => Ok((0..width).collect()),
         Columns::One(column) => Ok(vec![find(column, names, width)?]),

@@ -5,13 +5,22 @@ use std::path::Path;
 use crate::ir::types::DType;
 
 use super::input::Input;
+use super::rows::{Rows, Stored, stored_bytes};
 use super::{Array, FormatError, checked_size, shape_text};
 
 /// Reads an IDX file, gzip or not.
 ///
 /// # Errors
-/// If the magic number is wrong, or the file is shorter or longer than its header says.
+/// As [`open`].
 pub fn read(path: &Path) -> Result<Array, FormatError> {
+    open(path)?.into_array()
+}
+
+/// The rows of an IDX file; a gzip one is read whole.
+///
+/// # Errors
+/// If the magic number is wrong, or the file is shorter or longer than its header says.
+pub fn open(path: &Path) -> Result<Rows, FormatError> {
     let mut input = Input::open(path)?;
     let magic = input.take(4, "the IDX magic number")?;
     let Some(dtype) = (if magic[0] == 0 && magic[1] == 0 { dtype_of(magic[2]) } else { None }) else {
@@ -26,15 +35,17 @@ pub fn read(path: &Path) -> Result<Array, FormatError> {
     let shape: Vec<usize> =
         header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     let described = format!("{dtype}{} as its header says", shape_text(&shape));
-    let Some((_, bytes)) = checked_size(&shape, dtype.bytes()) else {
-        return Err(
-            input.error(format!("its header says {dtype}{}, more than can be held in memory", shape_text(&shape)))
-        );
-    };
+    let too_large =
+        || input.error(format!("its header says {dtype}{}, more than can be held in memory", shape_text(&shape)));
+    let stored = stored_bytes(&shape, dtype).ok_or_else(too_large)?;
+    if let Some(start) = input.place(stored, &described)? {
+        return Ok(Box::new(Stored::new(path, start, dtype, shape, true)?));
+    }
+    let (_, bytes) = checked_size(&shape, dtype.bytes()).ok_or_else(too_large)?;
     let mut data = input.take(bytes, &described)?;
     input.finish(&described)?;
     swap_bytes(&mut data, dtype.bytes());
-    Ok(Array { dtype, shape, bytes: data })
+    Ok(Box::new(Array { dtype, shape, bytes: data }))
 }
 
 /// The dtype with IDX code `code`.

@@ -44,6 +44,23 @@ impl Input {
         (!self.compressed).then_some(self.length)
     }
 
+    /// Where the next byte lies if exactly `count` bytes of `what` follow; `None` for a compressed file, which has no places.
+    ///
+    /// # Errors
+    /// If more or fewer bytes follow.
+    pub fn place(&self, count: u64, what: &str) -> Result<Option<u64>, FormatError> {
+        let Some(length) = self.plain_length() else { return Ok(None) };
+        let left = length.saturating_sub(self.position);
+        if count > left {
+            return Err(self.error(format!("truncated: expected {count} bytes of {what}, found {left}")));
+        }
+        if count < left {
+            let expected = self.position + count;
+            return Err(self.error(format!("expected {expected} bytes ({what}), found {length}")));
+        }
+        Ok(Some(self.position))
+    }
+
     /// Exactly `count` bytes, which are `what`.
     ///
     /// # Errors

@@ -2,17 +2,23 @@
 //!
 //! Every reader yields an [`Array`] (or a table, or a mapped file of named tensors) and never trusts a header: sizes are
 //! checked against the file's length before anything is allocated, and each mistake names the file, what was expected and
-//! what was found. The modules: [`array`] (the common currency), [`input`] (opening, gzip, bounded reads), [`idx`], [`npy`],
-//! [`npz`], [`csv`], [`text`], [`safetensors`], [`atomic`] (files that appear whole or not at all).
+//! what was found. The modules: [`array`] (the common currency), [`rows`] (rows read where they lie), [`input`] (opening,
+//! gzip, bounded reads), [`files`] (globs), [`idx`], [`npy`], [`npz`], [`csv`], [`text`], [`safetensors`], [`images`],
+//! [`parquet`], [`hdf5`], [`atomic`] (files that appear whole or not at all).
 
 pub mod array;
 pub mod atomic;
 pub mod csv;
+pub mod files;
+pub mod hdf5;
 pub mod idx;
+pub mod images;
 pub mod input;
 mod map;
 pub mod npy;
 pub mod npz;
+pub mod parquet;
+pub mod rows;
 pub mod safetensors;
 pub mod text;
 

@@ -7,6 +7,7 @@ use crate::ir::types::DType;
 
 use super::idx::swap_bytes;
 use super::input::Input;
+use super::rows::{Rows, Stored, stored_bytes};
 use super::{Array, FormatError, atomic, checked_size, shape_text};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -16,8 +17,16 @@ const LONGEST_HEADER: usize = 64 << 10;
 /// Reads a `.npy` file.
 ///
 /// # Errors
-/// If the header is not NumPy's, the dtype is not one of ours, or the file is shorter or longer than its header says.
+/// As [`open`].
 pub fn read(path: &Path) -> Result<Array, FormatError> {
+    open(path)?.into_array()
+}
+
+/// The rows of a `.npy` file; a gzip one, and one in Fortran's order, is read whole.
+///
+/// # Errors
+/// If the header is not NumPy's, the dtype is not one of ours, or the file is shorter or longer than its header says.
+pub fn open(path: &Path) -> Result<Rows, FormatError> {
     let mut input = Input::open(path)?;
     let preamble = input.take(8, "the NPY magic number and version")?;
     let length_bytes = length_width(&preamble).map_err(|m| input.error(m))?;
@@ -28,11 +37,17 @@ pub fn read(path: &Path) -> Result<Array, FormatError> {
     }
     let text = input.take(length, "the NPY header")?;
     let header = Header::parse(&text).map_err(|m| input.error(m))?;
-    let bytes = header.bytes().map_err(|m| input.error(m))?;
     let described = header.described();
+    let too_large = || input.error(format!("its header says {described}, more than can be held in memory"));
+    let stored = stored_bytes(&header.shape, header.dtype).ok_or_else(too_large)?;
+    let start = input.place(stored, &described)?;
+    if let Some(start) = start.filter(|_| !header.fortran || header.shape.len() < 2) {
+        return Ok(Box::new(Stored::new(path, start, header.dtype, header.shape, header.big_endian)?));
+    }
+    let bytes = header.bytes().map_err(|m| input.error(m))?;
     let data = input.take(bytes, &described)?;
     input.finish(&described)?;
-    Ok(header.array(data))
+    Ok(Box::new(header.array(data)))
 }
 
 /// Reads the contents of a `.npy` file.

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use crate::ir::types::DType;
 
 use super::map::map;
+use super::rows::Stored;
 use super::{Array, FormatError, atomic, shape_text};
 
 /// Where the data begins is a multiple of this, so that a mapped file can be used by vector code as it lies.
@@ -89,6 +90,16 @@ impl WeightFile {
     /// The data section as memory to be read and changed; changes never reach the file.
     pub fn into_data(self) -> MappedData {
         MappedData { mapping: self.mapping, start: self.data_start }
+    }
+
+    /// The rows of the tensor called `name`, read from the file when they are asked for.
+    ///
+    /// # Errors
+    /// If the file cannot be opened again.
+    pub fn rows(&self, name: &str) -> Option<Result<Stored, FormatError>> {
+        let entry = self.entries.iter().find(|e| e.name == name)?;
+        let start = (self.data_start + entry.offset) as u64;
+        Some(Stored::new(&self.path, start, entry.dtype, entry.shape.clone(), false))
     }
 
     /// The tensor called `name` as an array of its own.

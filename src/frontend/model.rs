@@ -117,7 +117,7 @@ pub struct DataBinding {
 /// A call of a reader with compile-time arguments.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// One of [`READERS`].
+    /// One of [`READERS`], its options checked.
     pub name: String,
     pub name_span: Span,
     pub arguments: Vec<ReaderArgument>,

@@ -1,18 +1,29 @@
-//! The fields of a split in memory, checked against the model: rows agree, shapes fit, numbers can be held.
+//! The fields of a split, checked against the model: rows agree, shapes fit, numbers can be held.
+//!
+//! They are held in memory, converted, up to a limit; beyond it their rows stay in the files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Span};
+use crate::formats::rows::RowSource;
 use crate::formats::{Array, checked_size, shape_text};
 use crate::frontend::model::{DataBinding, DataSplit, Field};
 use crate::ir::dim::{Dim, Symbol};
 use crate::ir::types::{DType, TensorType};
 
-use super::convert::{BadElement, BadReason, convert};
-use super::source::{Loaded, Places, load};
+use super::convert::convert;
+use super::files::{Files, Target, bad_element};
+use super::order::Mixing;
+use super::source::{Loaded, Parts, Places, Wanted, load};
 
 /// Bytes of the largest element.
 const LARGEST_ELEMENT: usize = 8;
+
+/// Bytes of the blocks of rows among which rows are mixed when they are read from files.
+const POOL_BYTES: usize = 1 << 30;
+/// The most such blocks.
+const MOST_BLOCKS: usize = 8;
 
 /// One input or target for every row.
 #[derive(Clone, Debug)]
@@ -21,9 +32,20 @@ pub struct Column {
     pub(super) dtype: DType,
     /// Bytes of one row; of the whole field if it has no rows.
     pub(super) row_bytes: usize,
-    /// False for a field without a `batch` dim, which every batch gets whole.
-    pub(super) has_rows: bool,
-    pub(super) bytes: Vec<u8>,
+    pub(super) store: Store,
+}
+
+/// Where the rows of a column are.
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    /// A field without a `batch` dim, which every batch gets whole.
+    Whole(Vec<u8>),
+    /// One row after the other.
+    Memory(Vec<u8>),
+    /// The same row again and again.
+    Same(Vec<u8>),
+    /// In files, read when a batch needs them.
+    Files(Arc<Files>),
 }
 
 /// All fields of the files of one split.
@@ -32,6 +54,8 @@ pub struct Dataset {
     pub(super) columns: Vec<Column>,
     /// `None` if no field has rows.
     rows: Option<usize>,
+    /// How rows are mixed if they are read from files in blocks.
+    mixing: Option<Mixing>,
 }
 
 /// What fields need to know of the model.
@@ -66,14 +90,21 @@ impl Dataset {
             }
         }
         let rows = agreed_rows(&candidates).map_err(|e| errors.push(e)).unwrap_or_default();
+        let row_bytes: usize = candidates.iter().filter(|c| c.has_rows).map(Candidate::row_bytes).sum();
+        let resident = row_bytes as u128 * rows.unwrap_or(0) as u128 <= u128::from(places.resident);
+        let block = candidates.iter().filter_map(Candidate::block).max().filter(|block| *block > 1 && !resident);
+        let mixing = block.map(|block| {
+            let pool = POOL_BYTES / block.saturating_mul(row_bytes).max(1);
+            Mixing { block, pool: pool.clamp(1, MOST_BLOCKS) }
+        });
         let mut columns = Vec::new();
         for candidate in candidates {
-            match candidate.column(rows) {
+            match candidate.column(resident, mixing) {
                 Ok(column) => columns.push(column),
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(Dataset { columns, rows }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Dataset { columns, rows, mixing }) } else { Err(errors) }
     }
 
     /// A data set of columns made by hand, for inference on files.
@@ -82,8 +113,9 @@ impl Dataset {
     /// A sentence if the columns do not have as many rows, or too many.
     pub fn from_columns(columns: Vec<Column>) -> Result<Dataset, String> {
         let mut known: Option<(&str, usize)> = None;
-        for column in columns.iter().filter(|c| c.has_rows) {
-            let rows = column.rows();
+        for column in &columns {
+            let Store::Memory(bytes) = &column.store else { continue };
+            let rows = bytes.len() / column.row_bytes.max(1);
             match known {
                 Some((name, expected)) if expected != rows => {
                     return Err(format!("`{}` has {rows} rows, `{name}` has {expected}", column.name));
@@ -94,8 +126,18 @@ impl Dataset {
         let rows = known.map(|(_, rows)| rows);
         match rows {
             Some(rows) if u32::try_from(rows).is_err() => Err(format!("{rows} rows are more than {}", u32::MAX)),
-            _ => Ok(Dataset { columns, rows }),
+            _ => Ok(Dataset { columns, rows, mixing: None }),
         }
+    }
+
+    /// Whether rows are read from files while the run goes on.
+    pub fn reads_files(&self) -> bool {
+        self.columns.iter().any(|column| matches!(column.store, Store::Files(_)))
+    }
+
+    /// How rows are mixed if they are read in blocks; `None` if any order is as good as another.
+    pub fn mixing(&self) -> Option<Mixing> {
+        self.mixing
     }
 
     /// The number of rows, `None` if no field has any.
@@ -116,13 +158,11 @@ impl Column {
             format!("`{}` is declared as {}, but the file holds {found}: {misfit}", field.name, field.ty)
         })?;
         let shape = array.shape.clone();
-        let bytes = convert(array, field.ty.dtype).map_err(|bad| bad_element(&bad, field, &shape))?;
+        let bytes = convert(array, field.ty.dtype)
+            .map_err(|bad| bad_element(&bad, &Target::new(field, field.span), &shape, 0))?;
         let row_bytes = row.iter().product::<usize>() * field.ty.dtype.bytes();
-        Ok(Column { name: field.name.clone(), dtype: field.ty.dtype, row_bytes, has_rows, bytes })
-    }
-
-    fn rows(&self) -> usize {
-        self.bytes.len() / self.row_bytes.max(1)
+        let store = if has_rows { Store::Memory(bytes) } else { Store::Whole(bytes) };
+        Ok(Column { name: field.name.clone(), dtype: field.ty.dtype, row_bytes, store })
     }
 }
 
@@ -137,11 +177,13 @@ fn candidate<'a>(
         Diagnostic::error(split.span, message).label(field.span, "declared here")
     })?;
     let (has_rows, row) = row_shape(&field.ty, batch).map_err(|m| Diagnostic::error(field.span, m))?;
-    let loaded = load(&binding.reader, places)?;
+    let loaded = load(&binding.reader, places, &Wanted { dtype: field.ty.dtype, has_rows, row: &row })?;
     let candidate = Candidate { field, binding, loaded, has_rows, row };
-    if let Loaded::Array { array, path, flat_rows } = &candidate.loaded {
-        check_shape(array, has_rows, &candidate.row, *flat_rows)
-            .map_err(|misfit| candidate.shape_error(array, path, &misfit))?;
+    if let Loaded::Files(Parts { parts, flat_rows }) = &candidate.loaded {
+        for part in parts {
+            check_shape(part.rows.as_ref(), has_rows, &candidate.row, *flat_rows)
+                .map_err(|misfit| candidate.shape_error(part.rows.as_ref(), &part.path, &misfit))?;
+        }
     }
     Ok(candidate)
 }
@@ -154,79 +196,74 @@ impl Candidate<'_> {
 
     fn rows(&self) -> Option<usize> {
         match &self.loaded {
-            Loaded::Array { array, .. } if self.has_rows => Some(array.rows()),
+            Loaded::Files(files) if self.has_rows => {
+                Some(files.parts.iter().map(|part| part.rows.rows()).fold(0, usize::saturating_add))
+            }
             _ => None,
         }
     }
 
-    fn shape_error(&self, array: &Array, path: &Path, misfit: &str) -> Diagnostic {
+    /// The bytes of one row as the model takes it.
+    fn row_bytes(&self) -> usize {
+        self.row.iter().product::<usize>() * self.field.ty.dtype.bytes()
+    }
+
+    /// The most rows that are decoded together.
+    fn block(&self) -> Option<usize> {
+        match &self.loaded {
+            Loaded::Files(files) if self.has_rows => files.parts.iter().map(|part| part.rows.block(0).len()).max(),
+            _ => None,
+        }
+    }
+
+    fn shape_error(&self, rows: &dyn RowSource, path: &Path, misfit: &str) -> Diagnostic {
         let message = format!("`{}` does not fit `{}`", path.display(), self.field.name);
         Diagnostic::error(self.span(), message)
             .primary(misfit)
             .label(self.field.span, "declared here")
             .note(format!("expected {}", self.field.ty))
-            .note(format!("found    {}{}", array.dtype, shape_text(&array.shape)))
+            .note(format!("found    {}{}", rows.dtype(), shape_text(rows.shape())))
     }
 
-    /// The column, its numbers converted; `rows` is what the other fields have.
-    fn column(self, rows: Option<usize>) -> Result<Column, Diagnostic> {
-        let span = self.span();
-        let elements: usize = self.row.iter().product();
-        let (array, path) = match self.loaded {
-            Loaded::Array { array, path, .. } => (array, Some(path)),
-            Loaded::Constant(value) => {
-                let rows = if self.has_rows { rows.unwrap_or(1) } else { 1 };
-                let (count, _) = checked_size(&[rows, elements], LARGEST_ELEMENT).ok_or_else(|| {
-                    Diagnostic::error(span, format!("{rows} rows of {} do not fit in memory", self.field.ty))
-                })?;
-                (Array::from_f64(vec![count], &vec![value; count]).expect("as many values as the shape says"), None)
+    /// The column: its numbers converted, or left in the files if they are not `resident`.
+    fn column(self, resident: bool, mixing: Option<Mixing>) -> Result<Column, Diagnostic> {
+        let target = Target::new(self.field, self.span());
+        let (row_bytes, name, dtype) = (self.row_bytes(), self.field.name.clone(), self.field.ty.dtype);
+        let store = match self.loaded {
+            Loaded::Constant(values) => {
+                let bytes = constant_row(&values, &self.row, &target)?;
+                if self.has_rows { Store::Same(bytes) } else { Store::Whole(bytes) }
+            }
+            Loaded::Files(files) if self.has_rows && !resident => {
+                Store::Files(Arc::new(Files::new(files.parts, target, row_bytes, mixing)))
+            }
+            Loaded::Files(files) => {
+                let mut bytes = Vec::new();
+                for part in files.parts {
+                    let converted = target.convert_all(part)?;
+                    if bytes.is_empty() { bytes = converted } else { bytes.extend_from_slice(&converted) }
+                }
+                if self.has_rows { Store::Memory(bytes) } else { Store::Whole(bytes) }
             }
         };
-        let shape = array.shape.clone();
-        let dtype = self.field.ty.dtype;
-        let bytes = convert(array, dtype).map_err(|bad| {
-            let text = bad_element(&bad, self.field, &shape);
-            let message = match &path {
-                Some(path) => format!("`{}`: {text}", path.display()),
-                None => text,
-            };
-            Diagnostic::error(span, message).label(self.field.span, format!("declared as {}", self.field.ty))
-        })?;
-        let row_bytes = elements * dtype.bytes();
-        Ok(Column { name: self.field.name.clone(), dtype, row_bytes, has_rows: self.has_rows, bytes })
+        Ok(Column { name, dtype, row_bytes, store })
     }
 }
 
-/// An element that the field cannot hold, as a sentence with its row and column, both from 0.
-fn bad_element(bad: &BadElement, field: &Field, shape: &[usize]) -> String {
-    let row_elements: usize = shape.iter().skip(1).product::<usize>().max(1);
-    let (row, rest) = (bad.position / row_elements, bad.position % row_elements);
-    let inner = shape.get(1..).unwrap_or_default();
-    let column = match inner {
-        [] | [1] => String::new(),
-        [_] => format!(", column {rest}"),
-        _ => format!(", element {}", shape_text(&unravel(rest, inner))),
-    };
-    let place = format!("row {row}{column}");
-    match (&bad.reason, field.ty.dtype) {
-        (BadReason::NotFinite(value), _) if value.is_nan() => format!("{place} is NaN"),
-        (BadReason::NotFinite(value), dtype) => format!("{place} is {value} as {dtype}"),
-        (BadReason::NotWhole(value), dtype) => format!("{place} is {value}, but `{}` is {dtype}", field.name),
-        (BadReason::OutOfRange(value), DType::Index { classes }) => {
-            format!("label {value} in {place} is outside 0..{classes}")
+/// One row of a constant: a number spreads over it, a list must have as many elements.
+fn constant_row(values: &[f64], row: &[usize], target: &Target) -> Result<Vec<u8>, Diagnostic> {
+    let elements: usize = row.iter().product();
+    let values = match values {
+        [value] => vec![*value; elements],
+        _ if values.len() == elements => values.to_vec(),
+        _ => {
+            let message = format!("the constant has {} numbers, expected 1 or {elements}", values.len());
+            return Err(target.error(message));
         }
-        (BadReason::OutOfRange(value), dtype) => format!("{place} is {value}, which {dtype} cannot hold"),
-    }
-}
-
-/// The index of element `flat` in row-major order.
-fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut index = vec![0; shape.len()];
-    for axis in (0..shape.len()).rev() {
-        index[axis] = flat % shape[axis];
-        flat /= shape[axis];
-    }
-    index
+    };
+    let shape = [&[1], row].concat();
+    let array = Array::from_f64(shape.clone(), &values).expect("as many values as the shape says");
+    convert(array, target.dtype()).map_err(|bad| target.error(bad_element(&bad, target, &shape, 0)))
 }
 
 /// Whether a field has rows, and the sizes of one row.
@@ -244,11 +281,11 @@ fn row_shape(ty: &TensorType, batch: Option<&Symbol>) -> Result<(bool, Vec<usize
 }
 
 /// Whether an array's shape fits; dims of 1 may be there or not, and flat rows may have any shape of as many elements.
-fn check_shape(array: &Array, has_rows: bool, row: &[usize], flat_rows: bool) -> Result<(), String> {
-    let found = match (has_rows, array.shape.split_first()) {
+fn check_shape(rows: &dyn RowSource, has_rows: bool, row: &[usize], flat_rows: bool) -> Result<(), String> {
+    let found = match (has_rows, rows.shape().split_first()) {
         (true, Some((_, found))) => found,
         (true, None) => return Err("a scalar has no rows".into()),
-        (false, _) => &array.shape,
+        (false, _) => rows.shape(),
     };
     let (have, want) = (found.iter().product::<usize>(), row.iter().product::<usize>());
     let squeeze = |shape: &[usize]| shape.iter().copied().filter(|size| *size != 1).collect::<Vec<_>>();
@@ -318,7 +355,7 @@ mod tests {
     fn load_fields(fields: &[Field], bindings: Vec<DataBinding>, root: &Path) -> Result<Dataset, Vec<String>> {
         let split = DataSplit { name: "train".into(), span: SPAN, bindings, from: None, take: None };
         let shapes = Shapes { fields: fields.iter().collect(), batch: Some(Symbol("batch".into())) };
-        let places = Places { root: root.to_owned(), model_folder: root.to_owned() };
+        let places = Places { root: root.to_owned(), model_folder: root.to_owned(), resident: u64::MAX };
         Dataset::load(&split, &shapes, &places).map_err(|e| e.into_iter().map(|d| d.message).collect())
     }
 
@@ -330,8 +367,9 @@ mod tests {
         let file = || binding("x", "csv", Constant::Text("a.csv".into()));
         let bindings = vec![file(), binding("scale", "constant", Constant::Float(0.5))];
         let data = load_fields(&fields, bindings, folder.path()).unwrap();
-        assert_eq!((data.rows(), data.columns[0].bytes.as_slice()), (Some(2), [1, 2, 3, 4, 5, 6, 7, 8].as_slice()));
-        assert_eq!(data.columns[1].bytes, [0.5f32.to_le_bytes(), 0.5f32.to_le_bytes()].concat());
+        assert_eq!(data.rows(), Some(2));
+        assert!(matches!(&data.columns[0].store, Store::Memory(bytes) if *bytes == [1, 2, 3, 4, 5, 6, 7, 8]));
+        assert!(matches!(&data.columns[1].store, Store::Same(bytes) if *bytes == 0.5f32.to_le_bytes()));
         let narrow = [field("x", DType::U8, rows_of(&[3]))];
         let errors = load_fields(&narrow, vec![file()], folder.path()).unwrap_err();
         assert!(errors[0].contains("does not fit `x`"), "{errors:?}");

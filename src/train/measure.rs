@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::diag::Diagnostic;
 use crate::driver::{Error, Report, Session};
 
-use super::batch::Batch;
 use super::dataset::Dataset;
 use super::event::Values;
+use super::feed;
 use super::order::in_file_order;
 
 /// Losses and metrics over rows of a data set, as means over the rows.
@@ -24,12 +24,14 @@ pub fn evaluate(
 ) -> Result<Values, Diagnostic> {
     let mut means = Means::default();
     let order = in_file_order(rows.len());
-    for chunk in chunks(dataset, &order, batch) {
-        let gathered = gather(dataset, chunk, rows.start);
-        let report = session.evaluate(&gathered.fields()).map_err(|e| plain(&e))?;
-        means.add(&report, chunk.len());
-    }
-    Ok(means.values())
+    feed::ahead(dataset, chunks(dataset, &order, batch), rows.start, |batches| {
+        for chunk in chunks(dataset, &order, batch) {
+            let gathered = batches.next(chunk)?;
+            let report = session.evaluate(&gathered.fields()).map_err(|e| plain(&e))?;
+            means.add(&report, chunk.len());
+        }
+        Ok(means.values())
+    })
 }
 
 /// The batches of an order; one batch for data without rows.
@@ -38,13 +40,6 @@ pub(super) fn chunks<'a>(dataset: &Dataset, order: &'a [u32], batch: usize) -> s
         Some(_) => order.chunks(batch.max(1)),
         None => order.chunks(order.len().max(1)),
     }
-}
-
-/// The rows of one batch; `chunk` counts from `start`.
-pub(super) fn gather(dataset: &Dataset, chunk: &[u32], start: usize) -> Batch {
-    let start = u32::try_from(start).expect("data sets have fewer than 2^32 rows");
-    let rows: Vec<u32> = chunk.iter().map(|row| row + start).collect();
-    Batch::gather(dataset, &rows)
 }
 
 /// An error of the driver without a place.

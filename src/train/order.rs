@@ -8,13 +8,48 @@ use crate::driver::random::{fnv1a, philox};
 /// If there are more than 2^32 rows.
 pub fn shuffled(rows: usize, seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = in_file_order(rows);
+    mix(&mut order, &mut Words::new(seed, epoch));
+    order
+}
+
+/// How the rows of files are mixed that can only be read in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mixing {
+    /// Rows of a block.
+    pub block: usize,
+    /// How many blocks lie in memory together.
+    pub pool: usize,
+}
+
+/// A permutation of `0..rows` that takes a few blocks at a time: the blocks are put in random order, then the rows of every
+/// `pool` blocks are mixed among themselves. A function of its arguments alone.
+///
+/// # Panics
+/// If there are more than 2^32 rows.
+pub fn shuffled_in_blocks(rows: usize, mixing: Mixing, seed: u64, epoch: u32) -> Vec<u32> {
     let mut words = Words::new(seed, epoch);
-    for last in (1..rows).rev() {
+    let mut blocks = in_file_order(rows.div_ceil(mixing.block));
+    mix(&mut blocks, &mut words);
+    let mut order = Vec::with_capacity(rows);
+    for pool in blocks.chunks(mixing.pool.max(1)) {
+        let start = order.len();
+        for block in pool {
+            let first = *block as usize * mixing.block;
+            let last = first.saturating_add(mixing.block).min(rows);
+            order.extend((first..last).map(|row| u32::try_from(row).expect("fewer than 2^32 rows")));
+        }
+        mix(&mut order[start..], &mut words);
+    }
+    order
+}
+
+/// Fisher and Yates.
+fn mix(order: &mut [u32], words: &mut Words) {
+    for last in (1..order.len()).rev() {
         let draw = u64::from(words.next()) | u64::from(words.next()) << 32;
         let at = (u128::from(draw) * (last as u128 + 1)) >> 64;
         order.swap(last, at as usize);
     }
-    order
 }
 
 /// The rows as they are.
@@ -81,6 +116,20 @@ mod tests {
         assert_ne!(order, shuffled(1000, 7 + (1 << 40), 1));
         assert_eq!(shuffled(0, 0, 1), [0u32; 0]);
         assert_eq!(shuffled(1, 0, 1), [0]);
+    }
+
+    #[test]
+    fn blocks_are_mixed_a_few_at_a_time() {
+        let mixing = Mixing { block: 10, pool: 3 };
+        let order = shuffled_in_blocks(95, mixing, 7, 1);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, in_file_order(95));
+        let blocks = |rows: &[u32]| rows.iter().map(|row| row / 10).collect::<std::collections::BTreeSet<_>>().len();
+        assert!(blocks(&order[..25]) <= 3);
+        assert_ne!(order, shuffled_in_blocks(95, mixing, 7, 2));
+        assert_eq!(shuffled_in_blocks(95, Mixing { block: 100, pool: 1 }, 7, 1).len(), 95);
+        assert_eq!(shuffled_in_blocks(0, mixing, 7, 1), [0u32; 0]);
     }
 
     #[test]

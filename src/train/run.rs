@@ -11,8 +11,9 @@ use crate::frontend::model::{Every, Recipe};
 use super::checkpoint::{self, Checkpoint, Position, RowOrder};
 use super::data::RunData;
 use super::event::{Epoch, Event, Start, Values};
-use super::measure::{Means, chunks, evaluate, gather, plain};
-use super::order::{in_file_order, shuffled};
+use super::feed;
+use super::measure::{Means, chunks, evaluate, plain};
+use super::order::{in_file_order, shuffled, shuffled_in_blocks};
 use super::schedule::{Moment, Stopper, Watch};
 use super::sets::SplitRows;
 
@@ -252,36 +253,40 @@ impl<'a> Run<'a> {
         let (recipe, epoch) = (self.plan.recipe, self.position.epoch);
         let dataset = data.sets.get(&data.train);
         let rows = data.train.rows.clone();
-        let order = match recipe.shuffle {
-            true => shuffled(rows.len(), recipe.phase_seed(), epoch as u32),
-            false => in_file_order(rows.len()),
+        let seed = recipe.phase_seed();
+        let order = match (recipe.shuffle, dataset.mixing()) {
+            (true, None) => shuffled(rows.len(), seed, epoch as u32),
+            (true, Some(mixing)) => shuffled_in_blocks(rows.len(), mixing, seed, epoch as u32),
+            (false, _) => in_file_order(rows.len()),
         };
         let batch = self.position.order.rows_of_a_step;
         let total = chunks(dataset, &order, batch).len();
-        let mut pass = Pass { means: Means::remember(&self.position.means), wait: Duration::ZERO, whole: false };
-        for (index, chunk) in chunks(dataset, &order, batch).enumerate().skip(self.position.batch) {
-            let begin = Instant::now();
-            let gathered = gather(dataset, chunk, rows.start);
-            pass.wait += begin.elapsed();
-            let report = self.session.train_step(&gathered.fields()).map_err(|e| plain(&e))?;
-            self.position.steps += 1;
-            self.position.batch = index + 1;
-            self.check_finite(&report)?;
-            pass.means.add(&report, chunk.len());
-            self.log(&report)?;
-            self.listener.progress(&Progress { epoch, done: index + 1, total, means: &pass.means.values() });
-            self.save_if_due(&pass.means)?;
-            if self.plan.interrupt.load(Ordering::Relaxed) {
-                self.interrupted = true;
-                self.stopped = Some("interrupted".into());
-                break;
+        let done = self.position.batch;
+        // A run that is resumed within an epoch goes on with the batches that are left.
+        let left = &order[done.saturating_mul(batch).min(order.len())..];
+        feed::ahead(dataset, chunks(dataset, left, batch), rows.start, |batches| {
+            let mut means = Means::remember(&self.position.means);
+            for (index, chunk) in chunks(dataset, &order, batch).enumerate().skip(done) {
+                let gathered = batches.next(chunk)?;
+                let report = self.session.train_step(&gathered.fields()).map_err(|e| plain(&e))?;
+                self.position.steps += 1;
+                self.position.batch = index + 1;
+                self.check_finite(&report)?;
+                means.add(&report, chunk.len());
+                self.log(&report)?;
+                self.listener.progress(&Progress { epoch, done: index + 1, total, means: &means.values() });
+                self.save_if_due(&means)?;
+                if self.plan.interrupt.load(Ordering::Relaxed) {
+                    self.interrupted = true;
+                    self.stopped = Some("interrupted".into());
+                    break;
+                }
+                if recipe.steps.is_some_and(|steps| self.position.steps >= steps) {
+                    break;
+                }
             }
-            if recipe.steps.is_some_and(|steps| self.position.steps >= steps) {
-                break;
-            }
-        }
-        pass.whole = self.position.batch >= total;
-        Ok(pass)
+            Ok(Pass { means, wait: batches.wait(), whole: self.position.batch >= total })
+        })
     }
 
     fn log(&mut self, report: &Report) -> Result<(), Diagnostic> {

@@ -1,59 +1,83 @@
-//! One reader call of a `data` block to one array: `csv("f.csv", columns=["a", "b"])`.
+//! One reader call of a `data` block to open files: `csv("f.csv", columns=["a", "b"])`.
 
 use std::path::{Path, PathBuf};
 
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::formats::csv::{Column, Columns};
+use crate::formats::files::{is_glob, matching};
+use crate::formats::images::resize::Resize;
+use crate::formats::images::{Listing, Pictures};
+use crate::formats::rows::Rows;
 use crate::formats::safetensors::WeightFile;
-use crate::formats::{Array, FormatError, csv, idx, npy, npz, text};
+use crate::formats::{Array, FormatError, csv, hdf5, idx, npy, npz, parquet, text};
 use crate::frontend::model::{Constant, Reader, ReaderArgument};
+use crate::ir::types::DType;
 
 /// Bytes of the longest script that is searched for the name of a data set.
 const LARGEST_SCRIPT: u64 = 1 << 20;
 
-/// Where data files are looked for.
+/// Bytes up to which the fields of a split are held in memory. Larger ones stay in their files and are read as batches need
+/// them. A constant, so that the order in which rows are mixed depends on the data alone.
+pub const LARGEST_RESIDENT: u64 = 4 << 30;
+
+/// Where data files are looked for, and how much of them is held.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// What relative paths are relative to: `--data DIR`, or the model's folder.
     pub root: PathBuf,
     /// The folder of the `.nn` file, where a `fetch` script may be.
     pub model_folder: PathBuf,
+    /// [`LARGEST_RESIDENT`], or less in tests.
+    pub resident: u64,
 }
 
 impl Places {
     /// Paths relative to the `.nn` file at `model`, or to `data` where given.
     pub fn new(model: &Path, data: Option<&Path>) -> Places {
         let folder = model.parent().map(Path::to_owned).unwrap_or_default();
-        Places { root: data.map_or_else(|| folder.clone(), Path::to_owned), model_folder: folder }
+        Places {
+            root: data.map_or_else(|| folder.clone(), Path::to_owned),
+            model_folder: folder,
+            resident: LARGEST_RESIDENT,
+        }
     }
 }
 
 /// What a reader yields.
 pub enum Loaded {
-    /// An array from a file.
-    Array {
-        array: Array,
-        path: PathBuf,
-        /// Whether the file says nothing about the shape of a row (CSV), so that any shape of as many elements will do.
-        flat_rows: bool,
-    },
-    /// One number for every element.
-    Constant(f64),
+    /// Rows of files.
+    Files(Parts),
+    /// The same numbers for every row: one for all elements, or one for each.
+    Constant(Vec<f64>),
 }
 
-/// Reads what `reader` names.
+/// Files that are one stream of rows, in this order.
+pub struct Parts {
+    pub parts: Vec<Part>,
+    /// Whether the files say nothing about the shape of a row (CSV, Parquet), so that any shape of as many elements will do.
+    pub flat_rows: bool,
+}
+
+/// One file.
+pub struct Part {
+    pub path: PathBuf,
+    pub rows: Rows,
+}
+
+/// What a field expects of its reader.
+pub struct Wanted<'a> {
+    pub dtype: DType,
+    /// Whether the field has one value for each row.
+    pub has_rows: bool,
+    /// The sizes of one row.
+    pub row: &'a [usize],
+}
+
+/// Opens what `reader` names: headers are read and checked, numbers are not yet.
 ///
 /// # Errors
-/// If an option is wrong, or the file is; a missing file's error says the path tried and what may bring it.
-pub fn load(reader: &Reader, places: &Places) -> Result<Loaded, Diagnostic> {
-    let allowed: &[&str] = match reader.name.as_str() {
-        "npz" | "safetensors" => &["key"],
-        "csv" => &["columns", "header", "delimiter"],
-        "text" => &["window", "step"],
-        "idx" | "npy" | "constant" => &[],
-        name => return Err(Diagnostic::error(reader.name_span, format!("the reader `{name}` is not supported yet"))),
-    };
-    check_options(reader, allowed)?;
+/// If an option is wrong, or a file is; a missing file's error says the path tried and what may bring it.
+pub fn load(reader: &Reader, places: &Places, wanted: &Wanted<'_>) -> Result<Loaded, Diagnostic> {
     if reader.name == "constant" {
         return constant(reader);
     }
@@ -61,27 +85,108 @@ pub fn load(reader: &Reader, places: &Places) -> Result<Loaded, Diagnostic> {
         let message = format!("`{}` needs the path of a file", reader.name);
         Diagnostic::error(reader.span, message).help(format!("write `{}(\"file\")`", reader.name))
     })?;
-    if name.contains(['*', '?']) {
-        return Err(Diagnostic::error(span, "several files as one stream (`*`, `?`) are not supported yet"));
+    if reader.name == "images" {
+        return images(reader, name, span, places, wanted);
     }
-    let path = places.root.join(name);
-    let flat_rows = reader.name == "csv";
-    let array = match reader.name.as_str() {
-        "idx" => idx::read(&path),
-        "npy" => npy::read(&path),
-        "npz" => npz::read(&path, key(reader)?.as_deref()),
-        "csv" => csv::read(&path, &csv_options(reader)?),
+    let open = opener(reader)?;
+    let paths = match is_glob(&places.root, name) {
+        true => matching(&places.root, name).map_err(|error| Diagnostic::error(span, error.to_string()))?,
+        false => vec![places.root.join(name)],
+    };
+    if paths.len() > 1 && !wanted.has_rows {
+        let message = format!("a field without a `batch` dim is one array, but {} files match", paths.len());
+        return Err(Diagnostic::error(span, message));
+    }
+    let mut parts = Vec::new();
+    for path in paths {
+        let rows = open(&path).map_err(|error| file_error(&error, name, span, &path, places))?;
+        parts.push(Part { path, rows });
+    }
+    Ok(Loaded::Files(Parts { parts, flat_rows: matches!(reader.name.as_str(), "csv" | "parquet") }))
+}
+
+/// How the reader opens one file.
+type Opener = Box<dyn Fn(&Path) -> Result<Rows, FormatError>>;
+
+fn opener(reader: &Reader) -> Result<Opener, Diagnostic> {
+    let boxed = |array: Array| -> Rows { Box::new(array) };
+    Ok(match reader.name.as_str() {
+        "idx" => Box::new(idx::open),
+        "npy" => Box::new(npy::open),
+        "npz" => {
+            let key = key(reader)?;
+            Box::new(move |path| npz::read(path, key.as_deref()).map(boxed))
+        }
+        "hdf5" => {
+            let key = key(reader)?;
+            Box::new(move |path| hdf5::open(path, key.as_deref()))
+        }
+        "safetensors" => {
+            let key = key(reader)?;
+            Box::new(move |path| tensor(path, key.as_deref()))
+        }
+        "csv" => {
+            let options = csv_options(reader)?;
+            Box::new(move |path| csv::open(path, &options))
+        }
+        "parquet" => {
+            let columns = columns(reader)?;
+            Box::new(move |path| parquet::open(path, &columns))
+        }
         "text" => {
             let window = natural(reader, "window")?
                 .ok_or_else(|| Diagnostic::error(reader.span, "`text` needs `window`, the number of bytes in a row"))?;
-            text::read(&path, window, natural(reader, "step")?.unwrap_or(window))
+            let step = natural(reader, "step")?.unwrap_or(window);
+            Box::new(move |path| text::open(path, window, step))
         }
-        _ => tensor(&path, key(reader)?.as_deref()),
+        name => return Err(Diagnostic::error(reader.name_span, format!("there is no reader `{name}`"))),
+    })
+}
+
+/// Pictures, or their classes if a row of the field is one number.
+fn images(reader: &Reader, name: &str, span: Span, places: &Places, wanted: &Wanted<'_>) -> Result<Loaded, Diagnostic> {
+    let error = |error: FormatError| file_error(&error, name, span, &places.root.join(name), places);
+    let classes = match reader.option("classes") {
+        Some(argument) => Some(names(argument)?),
+        None => None,
     };
-    match array {
-        Ok(array) => Ok(Loaded::Array { array, path, flat_rows }),
-        Err(error) => Err(file_error(&error, name, span, &path, places)),
-    }
+    let listing = Listing::open(&places.root, name, classes.as_deref()).map_err(error)?;
+    let rows: Rows = if wanted.row.is_empty() {
+        if let DType::Index { classes } = wanted.dtype
+            && classes as usize != listing.classes().len()
+            && !listing.classes().is_empty()
+        {
+            let found = listing.classes().join(", ");
+            let message = format!("`{name}` has {} classes, expected {classes}", listing.classes().len());
+            let help = "classes=[\"a\", \"b\"] names the folders that count, in the order of their numbers";
+            return Err(Diagnostic::error(span, message).note(format!("found {found}")).help(help));
+        }
+        Box::new(listing.labels().map_err(error)?)
+    } else {
+        let resize = match reader.option("resize").map(|argument| (&argument.value, argument.span)) {
+            None | Some((Constant::Bool(false), _)) => None,
+            Some((Constant::Text(way), span)) => {
+                let known = Resize::NAMED.iter().find(|(name, _)| name == way);
+                let unknown = || Diagnostic::error(span, format!("there is no way to resize `{way}`"));
+                Some(known.map(|(_, resize)| *resize).ok_or_else(unknown)?)
+            }
+            Some((_, span)) => return Err(Diagnostic::error(span, "`resize` must be text")),
+        };
+        let pictures = Pictures::new(listing, wanted.row, resize);
+        Box::new(pictures.map_err(|message| Diagnostic::error(span, message))?)
+    };
+    let part = Part { path: places.root.join(name), rows };
+    Ok(Loaded::Files(Parts { parts: vec![part], flat_rows: false }))
+}
+
+fn names(argument: &ReaderArgument) -> Result<Vec<String>, Diagnostic> {
+    let wrong = || Diagnostic::error(argument.span, "expected a list of names");
+    let Constant::List(list) = &argument.value else { return Err(wrong()) };
+    let name = |value: &Constant| match value {
+        Constant::Text(name) => Ok(name.clone()),
+        _ => Err(wrong()),
+    };
+    list.iter().map(name).collect()
 }
 
 /// A broken or missing file as a diagnostic at its name.
@@ -124,40 +229,27 @@ fn sibling(path: &Path) -> Option<PathBuf> {
     other.is_file().then_some(other)
 }
 
-fn check_options(reader: &Reader, allowed: &[&str]) -> Result<(), Diagnostic> {
-    for argument in &reader.arguments {
-        let Some(name) = argument.name.as_deref() else { continue };
-        if !allowed.contains(&name) {
-            let message = format!("`{}` has no option `{name}`", reader.name);
-            let diagnostic = Diagnostic::error(argument.span, message);
-            return Err(match (nearest(name, allowed.iter().copied()), allowed) {
-                (Some(near), _) => diagnostic.help(format!("did you mean `{near}`?")),
-                (None, []) => diagnostic,
-                (None, _) => diagnostic.help(format!("its options are {}", allowed.join(", "))),
-            });
-        }
-    }
-    let most = match reader.name.as_str() {
-        "npz" | "safetensors" => 2,
-        _ => 1,
+fn constant(reader: &Reader) -> Result<Loaded, Diagnostic> {
+    let Some(argument) = reader.arguments.first() else {
+        return Err(Diagnostic::error(reader.span, "`constant` needs a value").help("write `constant(1)`"));
     };
-    match reader.arguments.iter().filter(|a| a.name.is_none()).nth(most) {
-        Some(argument) => {
-            let message = format!("`{}` takes at most {most} arguments without a name", reader.name);
-            Err(Diagnostic::error(argument.span, message))
-        }
-        None => Ok(()),
+    let mut values = Vec::new();
+    match flatten(&argument.value, &mut values) {
+        true => Ok(Loaded::Constant(values)),
+        false => Err(Diagnostic::error(argument.span, "a constant is a number or a list of numbers")),
     }
 }
 
-fn constant(reader: &Reader) -> Result<Loaded, Diagnostic> {
-    match reader.arguments.first().map(|argument| &argument.value) {
-        Some(Constant::Int(value)) => Ok(Loaded::Constant(*value as f64)),
-        Some(Constant::Float(value)) => Ok(Loaded::Constant(*value)),
-        Some(Constant::Bool(value)) => Ok(Loaded::Constant(f64::from(u8::from(*value)))),
-        Some(_) => Err(Diagnostic::error(reader.span, "`constant` of several values is not supported yet")),
-        None => Err(Diagnostic::error(reader.span, "`constant` needs a value").help("write `constant(1)`")),
+/// Adds the numbers of a constant, row by row; false if it holds something else.
+fn flatten(value: &Constant, out: &mut Vec<f64>) -> bool {
+    match value {
+        Constant::Int(value) => out.push(*value as f64),
+        Constant::Float(value) => out.push(*value),
+        Constant::Bool(value) => out.push(f64::from(u8::from(*value))),
+        Constant::Text(_) => return false,
+        Constant::List(list) => return list.iter().all(|item| flatten(item, out)),
     }
+    true
 }
 
 /// The array of an archive: `key="x"`, or the second argument.
@@ -169,7 +261,7 @@ fn key(reader: &Reader) -> Result<Option<String>, Diagnostic> {
     }
 }
 
-fn tensor(path: &Path, key: Option<&str>) -> Result<Array, FormatError> {
+fn tensor(path: &Path, key: Option<&str>) -> Result<Rows, FormatError> {
     let file = WeightFile::open(path)?;
     let names = || file.entries().iter().map(|entry| entry.name.as_str());
     let list = || names().collect::<Vec<_>>().join(", ");
@@ -181,25 +273,20 @@ fn tensor(path: &Path, key: Option<&str>) -> Result<Array, FormatError> {
             return Err(FormatError::content(path, message));
         }
     };
-    file.array(key).ok_or_else(|| {
-        let message = match nearest(key, names()) {
-            Some(near) => format!("no tensor `{key}`: did you mean `{near}`?"),
-            None => format!("no tensor `{key}`: the file holds {}", list()),
-        };
-        FormatError::content(path, message)
-    })
+    match file.rows(key) {
+        Some(rows) => Ok(Box::new(rows?)),
+        None => Err(FormatError::content(
+            path,
+            match nearest(key, names()) {
+                Some(near) => format!("no tensor `{key}`: did you mean `{near}`?"),
+                None => format!("no tensor `{key}`: the file holds {}", list()),
+            },
+        )),
+    }
 }
 
 fn csv_options(reader: &Reader) -> Result<csv::Options, Diagnostic> {
-    let mut options = csv::Options::default();
-    if let Some(argument) = reader.option("columns") {
-        options.columns = match &argument.value {
-            Constant::List(list) => {
-                Columns::Many(list.iter().map(|c| column(c, argument)).collect::<Result<_, Diagnostic>>()?)
-            }
-            one => Columns::One(column(one, argument)?),
-        };
-    }
+    let mut options = csv::Options { columns: columns(reader)?, ..csv::Options::default() };
     if let Some(argument) = reader.option("header") {
         let Constant::Bool(header) = argument.value else {
             return Err(Diagnostic::error(argument.span, "`header` must be true or false"));
@@ -213,6 +300,17 @@ fn csv_options(reader: &Reader) -> Result<csv::Options, Diagnostic> {
         };
     }
     Ok(options)
+}
+
+/// Which columns of a table are read.
+fn columns(reader: &Reader) -> Result<Columns, Diagnostic> {
+    let Some(argument) = reader.option("columns") else { return Ok(Columns::All) };
+    Ok(match &argument.value {
+        Constant::List(list) => {
+            Columns::Many(list.iter().map(|c| column(c, argument)).collect::<Result<_, Diagnostic>>()?)
+        }
+        one => Columns::One(column(one, argument)?),
+    })
 }
 
 fn column(value: &Constant, argument: &ReaderArgument) -> Result<Column, Diagnostic> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::statement::{Body, Context};
 use super::value::Value;
-use super::{Elaborator, Outcome};
-use crate::diag::{Diagnostic, nearest};
+use super::{Elaborator, Failure, Outcome, readers};
+use crate::diag::{Diagnostic, Span, nearest};
 use crate::frontend::ast::{CallArgument, Definition, Expression, ExpressionKind, Item, Name, Split, SplitEntry};
 use crate::frontend::model::{Constant, DataBinding, DataSpec, DataSplit, READERS, Reader, ReaderArgument, Take};
 
@@ -141,15 +141,24 @@ impl Elaborator<'_> {
         let ExpressionKind::Name(name) = &callee.kind else {
             return Err(self.error(callee.span, "a field is bound to a reader, such as `idx(\"file\")`"));
         };
-        if !READERS.contains(&&**name) {
+        let Some(rule) = readers::find(name) else {
             let diagnostic = Diagnostic::error(callee.span, format!("there is no reader `{name}`"));
             return Err(self.fail(match nearest(name, READERS) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                 None => diagnostic.help(format!("there are {}", READERS.join(", "))),
             }));
-        }
+        };
+        let names: Vec<Option<Span>> = arguments.iter().map(|a| a.name.as_ref().map(|n| n.span)).collect();
         let arguments: Outcome<Vec<ReaderArgument>> = arguments.iter().map(|a| self.reader_argument(body, a)).collect();
-        Ok(Reader { name: name.to_string(), name_span: callee.span, arguments: arguments?, span: e.span })
+        let reader = Reader { name: name.to_string(), name_span: callee.span, arguments: arguments?, span: e.span };
+        let mistakes = rule.check(&reader, &names);
+        if mistakes.is_empty() {
+            return Ok(reader);
+        }
+        for mistake in mistakes {
+            self.report(mistake);
+        }
+        Err(Failure::Reported)
     }
 
     fn reader_argument(&mut self, body: &mut Body, argument: &CallArgument) -> Outcome<ReaderArgument> {
@@ -159,7 +168,7 @@ impl Elaborator<'_> {
             Some(constant) => {
                 Ok(ReaderArgument { name: argument.name.as_ref().map(|n| n.text.to_string()), value: constant, span })
             }
-            None if value.is_poison() => Err(super::Failure::Reported),
+            None if value.is_poison() => Err(Failure::Reported),
             None => {
                 let message =
                     format!("an option of a reader is known at compile time, this is {}", self.describe(&value));

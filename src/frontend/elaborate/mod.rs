@@ -34,6 +34,7 @@ mod operator;
 mod optimizer;
 mod phases;
 mod primitive;
+mod readers;
 mod recipe;
 mod scan;
 mod scope;
