@@ -21,6 +21,7 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
     ("src/passes/expand_convolutions.rs", &[], "what convolutions are made of"),
     ("src/ir/outline.rs", &["constant", "broadcast"], "what is made again inside a loop instead of handed in"),
     ("src/frontend/elaborate/scan.rs", &["reshape"], "a node that is another name of a value"),
+    ("src/ir/slope.rs", &["map", "stop_gradient"], "where gradients end: in steps, and where the user says so"),
     ("src/passes/accumulate.rs", &["map", "constant"], "what a sum is"),
     ("src/passes/segment.rs", &["slice", "concat"], "cuts sequences and joins what rounds yield"),
     ("src/passes/cse.rs", &["map"], "which functions commute"),

@@ -150,7 +150,11 @@ impl Sources {
 /// that begins and ends most like it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
-    let limit = if length < 2 { 0 } else { 1 + length / 4 };
+    let limit = match length {
+        0..2 => 0,
+        2..5 => 1,
+        _ => 1 + length / 4,
+    };
     let near = candidates.into_iter().filter(|candidate| candidate.chars().count().abs_diff(length) <= limit);
     near.map(|candidate| (edit_distance(name, candidate), usize::MAX - common_ends(name, candidate), candidate))
         .filter(|(distance, _, _)| *distance <= limit)

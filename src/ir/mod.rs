@@ -12,6 +12,7 @@ pub mod ops;
 pub mod outline;
 pub mod rewrite;
 pub mod scalar;
+pub mod slope;
 pub mod tensor;
 pub mod text;
 pub mod types;

@@ -6,6 +6,7 @@ mod dtypes;
 mod language;
 mod library;
 mod mistakes;
+mod paths;
 mod recipes;
 mod scans;
 

@@ -174,7 +174,9 @@ impl Elaborator<'_> {
             match values.get_mut(at) {
                 Some(slot @ None) => *slot = Some(argument.value.clone()),
                 _ => {
-                    let message = format!("`{}` takes {}", builtin.name(), names.join(" and "));
+                    let count = if names.len() == 1 { "one argument" } else { "two arguments" };
+                    let message =
+                        format!("`{}` takes {count} ({}), this call gives more", builtin.name(), names.join(", "));
                     return Err(self.error(argument.span, message));
                 }
             }
@@ -301,6 +303,12 @@ impl Elaborator<'_> {
             match target {
                 Value::Tensor(id) => ids.push(*id),
                 other => return Err(self.wants(Builtin::Grad, "tensors as `x`", other, span)),
+            }
+        }
+        if ids.iter().all(|id| self.builder.type_of(*id).dtype.is_float()) {
+            let name = |at: usize| given.get(at).map_or("", |g| self.quote(g.span)).lines().next().unwrap_or_default();
+            if let Some(diagnostic) = self.no_slope(*scalar, &ids, (name(0), name(1)), span) {
+                return Err(self.fail(diagnostic));
             }
         }
         match self.builder.grad(*scalar, &ids) {

@@ -209,9 +209,7 @@ impl Elaborator<'_> {
     /// Counts a call.
     pub(super) fn enter(&mut self, span: Span, name: &str) -> Outcome<()> {
         if self.calls.len() >= limits::CALL_DEPTH {
-            let message = format!("`{name}` is called inside itself more than {} times", limits::CALL_DEPTH);
-            let help = "recursion must end by a compile-time condition";
-            return Err(self.fatal(Diagnostic::error(span, message).help(help)));
+            return Err(self.endless(name, span));
         }
         self.budget.calls += 1;
         if self.budget.calls > limits::CALLS {
@@ -223,6 +221,19 @@ impl Elaborator<'_> {
         }
         self.calls.push(CallFrame { span, name: name.to_owned() });
         Ok(())
+    }
+
+    /// The error for calls inside calls inside calls: it names the function that is called most of all.
+    fn endless(&mut self, name: &str, span: Span) -> super::Failure {
+        let count = |name: &str| self.calls.iter().filter(|call| call.name == name).count();
+        let frame = self.calls.iter().rev().max_by_key(|call| count(&call.name));
+        let (name, span) = match frame {
+            Some(call) if count(&call.name) > count(name) => (call.name.clone(), call.span),
+            _ => (name.to_owned(), span),
+        };
+        let message = format!("`{name}` is called inside itself more than {} times", count(&name));
+        let help = "recursion must end by a compile-time condition";
+        self.fatal(Diagnostic::error(span, message).help(help))
     }
 
     fn body_value(&mut self, flow: Flow, code: &Code) -> Outcome<Value> {

@@ -38,6 +38,7 @@ mod readers;
 mod recipe;
 mod scan;
 mod scope;
+mod slope;
 mod statement;
 mod types;
 mod update;
@@ -118,6 +119,8 @@ pub(super) struct Elaborator<'a> {
     record_index: HashMap<String, usize>,
     calls: Vec<CallFrame>,
     provenance: HashMap<ValueId, Provenance>,
+    /// Where gradients end, see `slope`.
+    slope_ends: HashMap<ValueId, (Span, String)>,
     constants: HashMap<Span, Option<Value>>,
     ambient: Option<Ambient>,
     optimizing: Option<optimizer::Optimizing>,
@@ -204,6 +207,7 @@ impl<'a> Elaborator<'a> {
             record_index: HashMap::new(),
             calls: Vec::new(),
             provenance: HashMap::new(),
+            slope_ends: HashMap::new(),
             constants: HashMap::new(),
             ambient: None,
             optimizing: None,

@@ -163,6 +163,10 @@ impl Elaborator<'_> {
 
     fn gradients(&mut self, objective: &Objective<'_>, loss: ValueId) -> Outcome<Vec<ValueId>> {
         let targets: Vec<ValueId> = objective.trained.iter().map(|i| self.members[*i].current).collect();
+        let names = (&*objective.loss.text, "the parameters");
+        if let Some(diagnostic) = self.no_slope(loss, &targets, names, objective.loss.span) {
+            return Err(self.fail(diagnostic));
+        }
         self.builder.grad(loss, &targets).map_err(|error| {
             let mut diagnostic = Diagnostic::error(objective.span, error.message);
             diagnostic.notes = error.notes;

@@ -10,6 +10,9 @@ use crate::ir::ops::{Primitive, TypeError};
 use crate::ir::scalar::{Rule, ScalarFunction};
 use crate::ir::types::DType;
 
+/// What may be taken of a list of scalars.
+const FOLDS: [&str; 5] = ["sum", "prod", "mean", "max", "min"];
+
 impl Elaborator<'_> {
     /// An operator's primitive by its name.
     pub(super) fn operation(&mut self, name: &str, operands: &[(Value, Span)], span: Span) -> Outcome<Value> {
@@ -37,6 +40,9 @@ impl Elaborator<'_> {
         if let Some(value) = fold(primitive.name, given) {
             return Ok(value);
         }
+        if let Some(stacked) = self.stacked(primitive.name, given)? {
+            return self.build(number, &[stacked], span, None);
+        }
         let draw = primitive.draws.then(|| {
             let site = body.scope.draw(primitive.name);
             let unique = |n: u32| if n == 1 { site.clone() } else { format!("{site}#{n}") };
@@ -44,6 +50,19 @@ impl Elaborator<'_> {
             (site, self.random_source())
         });
         self.build(number, given, span, draw)
+    }
+
+    /// The list of scalars that a fold is of, as one tensor: `sum([l2(a), l2(b)])`.
+    fn stacked(&mut self, name: &str, given: &[Given]) -> Outcome<Option<Given>> {
+        let [Given { name: None, value: list @ (Value::List(items) | Value::Tuple(items)), span }] = given else {
+            return Ok(None);
+        };
+        let scalar = |v: &Value| matches!(v, Value::Tensor(id) if self.builder.type_of(*id).rank() == 0);
+        if !FOLDS.contains(&name) || items.is_empty() || !items.iter().all(scalar) {
+            return Ok(None);
+        }
+        let value = self.operation("stack", &[(list.clone(), *span)], *span)?;
+        Ok(Some(Given { name: None, value, span: *span }))
     }
 
     /// `f32(x)` and the like.
@@ -84,7 +103,7 @@ impl Elaborator<'_> {
         let (site, random) = draw.map_or((String::new(), None), |(site, source)| (site, Some(source)));
         let arguments = PrimitiveArguments { values, site, random, training: self.training, float: self.float };
         match (primitive.build)(&mut self.builder, &arguments) {
-            Ok(outputs) => self.outputs(&outputs, span),
+            Ok(outputs) => self.outputs(&outputs, primitive.name, span),
             Err(mut error) => {
                 error.message = super::operator::with_symbol(primitive.name, &error.message);
                 Err(self.type_error(error, given, &places, span))
@@ -105,7 +124,7 @@ impl Elaborator<'_> {
             return Err(self.not_supported(span, &format!("the operation `{name}`")));
         };
         match (project.primitives[number].build)(&mut self.builder, &PrimitiveArguments::new(values)) {
-            Ok(outputs) => self.outputs(&outputs, span),
+            Ok(outputs) => self.outputs(&outputs, name, span),
             Err(error) => {
                 let given = [Given { name: None, value: value.0, span: value.1 }];
                 Err(self.type_error(error, &given, &[0], span))
@@ -113,7 +132,7 @@ impl Elaborator<'_> {
         }
     }
 
-    fn outputs(&mut self, outputs: &[crate::ir::graph::ValueId], span: Span) -> Outcome<Value> {
+    fn outputs(&mut self, outputs: &[crate::ir::graph::ValueId], primitive: &str, span: Span) -> Outcome<Value> {
         if self.builder.graph().len() > limits::NODES {
             let message = format!("the model expands to more than {} operations", limits::NODES);
             return Err(self.fatal(Diagnostic::error(span, message)));
@@ -121,6 +140,7 @@ impl Elaborator<'_> {
         for id in outputs {
             let ty = self.builder.type_of(*id).clone();
             self.check_tensor(&ty, span)?;
+            self.remember_end(*id, primitive, span);
         }
         Ok(match outputs {
             [single] => Value::Tensor(*single),

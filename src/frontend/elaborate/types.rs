@@ -224,7 +224,8 @@ impl Elaborator<'_> {
         let exact = declared.lead.is_none();
         if (exact && actual.rank() != fixed) || actual.rank() < fixed {
             let at_least = if exact { "" } else { "at least " };
-            let why = format!("it has {} dims instead of {at_least}{fixed}", actual.rank());
+            let plural = if actual.rank() == 1 { "dim" } else { "dims" };
+            let why = format!("it has {} {plural} instead of {at_least}{fixed}", actual.rank());
             return Ok(Some(Mismatch { why, help: None }));
         }
         let lead = actual.rank() - fixed;

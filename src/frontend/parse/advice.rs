@@ -9,7 +9,10 @@ use crate::diag::nearest;
 
 /// What may help, where the mistake is a common one.
 pub(super) fn advice(found: &Found<'_>, rules: &[Rule]) -> Option<String> {
-    around(found, rules).or_else(|| foreign(found).map(str::to_owned)).or_else(|| near_word(found, rules))
+    around(found, rules)
+        .or_else(|| foreign(found).map(str::to_owned))
+        .or_else(|| keyword(found, rules).map(str::to_owned))
+        .or_else(|| near_word(found, rules))
 }
 
 /// A word of the language that was probably meant.
@@ -23,6 +26,19 @@ fn near_word(found: &Found<'_>, rules: &[Rule]) -> Option<String> {
         _ => return None,
     };
     nearest(word, candidates.iter().copied()).filter(|near| *near != word).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// Keywords where the language has another form.
+fn keyword(found: &Found<'_>, rules: &[Rule]) -> Option<&'static str> {
+    match (found.before, found.lexeme) {
+        (_, Lexeme::Word("fn" | "layer")) if wants_value(rules) => {
+            Some("a function without a name is written `|x| x + 1`")
+        }
+        (Lexeme::Word("loss"), Lexeme::Symbol("=")) => Some("a loss has a name: `loss error = ...`"),
+        (Lexeme::Word("output"), Lexeme::Symbol("=")) => Some("an output has a name: `output y = ...`"),
+        (Lexeme::Word("metric"), Lexeme::Symbol("=")) => Some("a metric has a name: `metric accuracy = ...`"),
+        _ => None,
+    }
 }
 
 /// Forms of this language that were written almost right.
