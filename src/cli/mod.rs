@@ -9,6 +9,7 @@ mod doc;
 mod dump;
 mod eval;
 mod fmt;
+mod lsp;
 mod model;
 mod new;
 mod reporter;
@@ -99,6 +100,7 @@ enum Command {
     Doc(doc::Doc),
     Dump(dump::Dump),
     Compile(compile::Compile),
+    Lsp(lsp::Lsp),
 }
 
 /// Why a command did not succeed.
@@ -155,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Doc(command) => command.run(&console, &line.global),
         Command::Dump(command) => command.run(&console),
         Command::Compile(command) => command.run(&console, &line.global),
+        Command::Lsp(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,8 +12,10 @@ use crate::ir::types::TensorType;
 
 pub mod ast;
 pub mod build;
+pub mod catalogue;
 pub mod doc;
 pub mod elaborate;
+pub mod facts;
 pub mod files;
 pub mod format;
 pub mod library;
@@ -131,6 +133,11 @@ impl Project {
         (project, diagnostics)
     }
 
+    /// Whether every statement of the user's file could be read.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// The user's syntax tree.
     pub fn file(&self) -> &ast::File {
         &self.files[0].tree
@@ -203,7 +210,11 @@ impl Project {
 /// Every independent mistake, in the order of the file, without those that [`Project::parse`] has reported already. A project
 /// with such mistakes has no checked model, and one that could not be read in full is not looked at further, so the list may be empty.
 pub fn check(project: &Project, settings: &Settings) -> Result<CheckedModel, Vec<Diagnostic>> {
-    let work = || check_here(project, settings);
+    on_large_stack(|| check_here(project, settings))
+}
+
+/// Runs `work` on a thread of its own with a stack of [`STACK`] bytes.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Vec<Diagnostic>> + Send) -> Result<T, Vec<Diagnostic>> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("elaborate".into()).stack_size(STACK).spawn_scoped(scope, work);
         match thread {

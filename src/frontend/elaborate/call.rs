@@ -345,6 +345,7 @@ impl Elaborator<'_> {
                 Some(ty) => self.check_argument(inner, code.name(), &parameter.name, ty, value, span)?,
                 None => value,
             };
+            self.observe(parameter.name.span, &value);
             inner.env.bind(&parameter.name.text, value);
         }
         Ok(())

@@ -17,7 +17,11 @@ use crate::ir::dim::Dim;
 impl Elaborator<'_> {
     /// The value of an expression.
     pub(super) fn expression(&mut self, body: &mut Body, e: &Expression) -> Outcome<Value> {
+        if self.stopped() {
+            return Err(super::Failure::Fatal);
+        }
         let value = self.evaluate(body, e)?;
+        self.observe(e.span, &value);
         if let Value::List(items) | Value::Tuple(items) = &value {
             self.check_length(items.weight, e.span)?;
             if items.depth > limits::LIST_DEPTH {
@@ -237,7 +241,9 @@ impl Elaborator<'_> {
         let callee_value = self.expression(body, callee)?;
         let mut given = vec![first];
         given.extend(self.arguments(body, arguments)?);
-        self.call(body, callee_value, given, call.span, true)
+        let result = self.call(body, callee_value, given, call.span, true)?;
+        self.observe(call.span, &result);
+        Ok(result)
     }
 
     fn binary_expression(

@@ -132,6 +132,7 @@ impl Elaborator<'_> {
         }
         let value = Value::Tensor(argument);
         self.remember(&value, name.span, &format!("`{}`", name.text));
+        self.observe(name.span, &value);
         body.env.bind(&name.text, value);
         Ok(())
     }
@@ -246,6 +247,7 @@ impl Elaborator<'_> {
         let id = self.fit(new, &ty, value.span, &name.text, false)?;
         let members = if body.context == Context::Optimizer { &mut self.optimizer_states } else { &mut self.members };
         members[at].current = id;
+        self.observe(name.span, &Value::Tensor(id));
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
     }

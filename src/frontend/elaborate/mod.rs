@@ -4,7 +4,8 @@
 //! Reading order: `value` (what bodies compute with), `scope` (how paths are made), `statement` and `expression` (what
 //! runs them), `operator`, `index`, `types` (signatures and shapes), `call` (binding arguments, functions, layers), `primitive` and `builtin`
 //! (what is not written in `.nn`), `member` (parameters and states), `model` (the model's own statements), `phases`, `recipe` and
-//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `data`. The result is handed to [`build`](super::build), which cuts entry points out of it.
+//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `data`,
+//! `record` (what tools ask to see). The result is handed to [`build`](super::build), which cuts entry points out of it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ mod phases;
 mod primitive;
 mod readers;
 mod recipe;
+mod record;
 mod scan;
 mod scope;
 mod slope;
@@ -47,6 +49,7 @@ mod value;
 pub(super) use builtin::{BUILTINS, is_builtin};
 pub(super) use member::Member;
 pub(super) use phases::phase_names;
+pub(super) use record::Recorder;
 pub(super) use types::ANY_FLOAT;
 pub use update::AVERAGE;
 
@@ -131,6 +134,8 @@ pub(super) struct Elaborator<'a> {
     diagnostics: Vec<Diagnostic>,
     reported: HashSet<(Option<Span>, String)>,
     failed: bool,
+    /// Keeps what places came to, if anybody asks.
+    recorder: Option<Recorder>,
 }
 
 /// What a run over a model yields.
@@ -148,6 +153,7 @@ pub(super) struct Elaboration {
     pub diagnostics: Vec<Diagnostic>,
     /// Whether something is wrong with the model.
     pub failed: bool,
+    pub recorder: Option<Recorder>,
 }
 
 impl Elaboration {
@@ -164,7 +170,19 @@ pub(super) fn elaborate(
     definition: &Arc<super::ast::Definition>,
     training: bool,
 ) -> Elaboration {
+    elaborate_recorded(project, settings, definition, training, None)
+}
+
+/// The same, with a recorder of what places came to.
+pub(super) fn elaborate_recorded(
+    project: &Project,
+    settings: &Settings,
+    definition: &Arc<super::ast::Definition>,
+    training: bool,
+    recorder: Option<Recorder>,
+) -> Elaboration {
     let mut elaborator = Elaborator::new(project, settings, training);
+    elaborator.recorder = recorder;
     let (mut recipe, mut data) = (None, None);
     if let Ok(mut body) = elaborator.model(definition) {
         // A failure has been reported; the blocks are independent of each other.
@@ -184,6 +202,7 @@ pub(super) fn elaborate(
         data,
         diagnostics: elaborator.diagnostics,
         failed: elaborator.failed,
+        recorder: elaborator.recorder,
     }
 }
 
@@ -217,6 +236,7 @@ impl<'a> Elaborator<'a> {
             diagnostics: Vec::new(),
             reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
             failed: false,
+            recorder: None,
         }
     }
 

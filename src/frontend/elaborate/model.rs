@@ -70,6 +70,7 @@ impl Elaborator<'_> {
                     return Err(self.fail(Diagnostic::error(name.span, message).help(help)));
                 }
             };
+            self.observe(name.span, &value);
             body.env.bind(&name.text, value);
         }
         Ok(())
@@ -97,6 +98,7 @@ impl Elaborator<'_> {
         self.fields.push(Field { name: name.text.to_string(), role, ty: concrete, span: name.span });
         let value = Value::Tensor(id);
         self.remember(&value, name.span, &format!("`{}`", name.text));
+        self.observe(name.span, &value);
         body.env.bind(&name.text, value);
         Ok(())
     }
@@ -134,6 +136,7 @@ impl Elaborator<'_> {
         };
         let id = if role == ResultRole::Output { id } else { self.scalar_result(name, &result, id, value, word)? };
         self.remember(&Value::Tensor(id), name.span, &format!("`{}`", name.text));
+        self.observe(name.span, &Value::Tensor(id));
         let smaller_is_better = role == ResultRole::Loss || self.is_distance(value);
         let name_text = name.text.to_string();
         self.results.push(ModelResult { name: name_text, role, value: id, smaller_is_better, span: name.span });

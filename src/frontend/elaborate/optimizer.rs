@@ -169,6 +169,7 @@ impl Elaborator<'_> {
             current: argument,
             initial: Some(initial),
         });
+        self.observe(name.span, &Value::Tensor(argument));
         body.env.bind(&name.text, Value::Tensor(argument));
         Ok(())
     }
@@ -182,6 +183,7 @@ impl Elaborator<'_> {
         if let Some(optimizing) = &mut self.optimizing {
             optimizing.updated = Some(id);
         }
+        self.observe(name.span, &Value::Tensor(id));
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
     }

@@ -286,6 +286,7 @@ impl Elaborator<'_> {
                 }
             };
             self.remember(&Value::Tensor(element), name.span, &format!("`{}`", name.text));
+            self.observe(name.span, &Value::Tensor(element));
             inner.bind(&name.text, Value::Tensor(element));
         }
         let mut carries = Vec::new();
@@ -293,6 +294,7 @@ impl Elaborator<'_> {
             let ty = self.builder.type_of(*first).clone();
             let value = self.placeholder(ty);
             self.remember(&Value::Tensor(value), carry.name.span, &format!("`{}`", carry.name.text));
+            self.observe(carry.name.span, &Value::Tensor(value));
             inner.bind(&carry.name.text, Value::Tensor(value));
             carries.push(value);
         }

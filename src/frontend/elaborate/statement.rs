@@ -160,6 +160,7 @@ impl Elaborator<'_> {
                 }
             }
             self.remember(&value, name.span, &format!("`{}`", name.text));
+            self.observe(name.span, &value);
             body.states.remove(&name.text);
             body.env.bind(&name.text, value);
             return Ok(());

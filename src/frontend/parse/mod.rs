@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub(in crate::frontend) use nn_grammar::words::KEYWORDS;
+pub use nn_grammar::words::{ENTRIES, ITEMS, KEYWORDS, STATEMENTS};
 use nn_grammar::{Grammar, Rule};
 use pest::Parser;
 use pest::iterators::Pair;
