@@ -24,15 +24,7 @@ struct Rule<'a> {
 fn the_grammar_in_the_reference_is_what_the_parser_reads() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pest = std::fs::read_to_string(root.join("grammar/nn.pest")).expect("the grammar can be read");
-    let path = root.join("docs/language.md");
-    let page = std::fs::read_to_string(&path).expect("docs/language.md can be read");
-    let (before, rest) = page.split_once(BEGIN).expect("docs/language.md has a place for the grammar");
-    let (found, after) = rest.split_once(END).expect("the grammar ends");
-    let wanted = grammar(&pest);
-    if std::env::var_os("UPDATE").is_some() {
-        return std::fs::write(&path, format!("{before}{BEGIN}{wanted}{END}{after}")).expect("it can be written");
-    }
-    assert!(found == wanted, "the grammar is stale: `UPDATE=1 cargo test --test docs` writes it anew");
+    super::holds("docs/language.md", BEGIN, END, &grammar(&pest));
 }
 
 /// The whole grammar as a block of code.

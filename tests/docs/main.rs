@@ -1,11 +1,13 @@
-//! What is written from the code is what the code says: `docs/ops.md`, and the grammar in `docs/language.md`.
+//! What is written from the code is what the code says: `docs/ops.md`, and in `docs/language.md` the grammar and the names of the library.
 //!
 //! `UPDATE=1 cargo test --test docs` writes it anew.
 
 mod grammar;
+mod library;
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nnc::ir::ops::{Op, OpDoc, Parameter, Primitive};
 use nnc::ir::scalar::{Rule, ScalarFunction};
@@ -31,6 +33,22 @@ fn the_reference_of_operations_is_what_the_code_says() {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == wanted, "docs/ops.md is stale: `UPDATE=1 cargo test --test docs` writes it anew");
+}
+
+/// Two tests write to one page.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Asks that `wanted` stands between two marks of a page; with `UPDATE` writes it there.
+fn holds(page: &str, begin: &str, end: &str, wanted: &str) {
+    let _turn = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(&path).expect("the page can be read");
+    let (before, rest) = text.split_once(begin).expect("the page has the mark");
+    let (found, after) = rest.split_once(end).expect("the marked part ends");
+    if std::env::var_os("UPDATE").is_some() {
+        return std::fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).expect("it can be written");
+    }
+    assert!(found == wanted, "{page} is stale: `UPDATE=1 cargo test --test docs` writes it anew");
 }
 
 fn reference() -> String {

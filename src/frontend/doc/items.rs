@@ -15,16 +15,21 @@ pub(super) fn library() -> Vec<Entry> {
                 return None;
             }
             if entry.kind == Kind::Function {
-                entry.kind = kind_in(file);
+                entry.kind = kind_in(file, &entry.name);
             }
             Some(entry)
         })
         .collect()
 }
 
+/// The functions of `losses.nn` that are taken of parameters.
+const REGULARIZERS: [&str; 3] = ["l1", "l2", "elastic_net"];
+
 /// What a function of a library file is.
-fn kind_in(file: &str) -> Kind {
+fn kind_in(file: &str, name: &str) -> Kind {
     match file.trim_end_matches(".nn") {
+        // Regularizers are losses of parameters, and stand with the others.
+        "losses" if REGULARIZERS.contains(&name) => Kind::Regularizer,
         "activations" => Kind::Activation,
         "losses" => Kind::Loss,
         "regularizers" => Kind::Regularizer,
