@@ -163,8 +163,8 @@ impl Elaborator<'_> {
 
     fn gradients(&mut self, objective: &Objective<'_>, loss: ValueId) -> Outcome<Vec<ValueId>> {
         let targets: Vec<ValueId> = objective.trained.iter().map(|i| self.members[*i].current).collect();
-        let names = (&*objective.loss.text, "the parameters");
-        if let Some(diagnostic) = self.no_slope(loss, &targets, names, objective.loss.span) {
+        let names = (&*self.results[objective.result].name, "the parameters");
+        if let Some(diagnostic) = self.no_slope(loss, &targets, names, objective.span) {
             return Err(self.fail(diagnostic));
         }
         self.builder.grad(loss, &targets).map_err(|error| {
