@@ -19,7 +19,7 @@ use std::path::Path;
 
 use crate::diag::{Diagnostic, FileId, Severity, Sources, nearest};
 use crate::frontend::files::read_source;
-use crate::frontend::model::CheckedModel;
+use crate::frontend::model::{CheckedModel, SET_ROWS};
 use crate::frontend::{Project, check};
 use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
@@ -54,18 +54,29 @@ pub enum Entry {
     Infer,
     /// Losses and metrics, without training.
     Eval,
+    /// As `Eval`, and the rows that metrics of a whole set gather.
+    Gather,
+    /// Metrics of a whole set, of the gathered rows.
+    Finish,
     /// Losses and metrics with gradients, optimizer and states.
     TrainStep,
 }
 
 impl Entry {
-    /// All entries with their names on the command line and in symbols.
+    /// The entries that a program may call, with their names on the command line and in symbols.
     pub const ALL: [(&'static str, Entry); 4] =
         [("init", Entry::Init), ("infer", Entry::Infer), ("eval", Entry::Eval), ("train_step", Entry::TrainStep)];
 
     /// The name.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, e)| *e == self).map(|(n, _)| *n).expect("every entry is in the table")
+        match self {
+            Entry::Init => "init",
+            Entry::Infer => "infer",
+            Entry::Eval => "eval",
+            Entry::Gather => "gather",
+            Entry::Finish => "finish",
+            Entry::TrainStep => "train_step",
+        }
     }
 }
 
@@ -202,6 +213,7 @@ impl Compiled {
     pub fn sizes(&self, rows: usize) -> Result<Sizes, Error> {
         let mut sizes = self.extra_sizes.clone();
         let rows = i64::try_from(rows).map_err(|_| Error::Sizes(format!("{rows} rows are too many")))?;
+        sizes.insert(Symbol(SET_ROWS.into()), rows);
         if let Some(batch) = self.batch_symbol() {
             sizes.insert(batch, rows);
         } else {
@@ -268,6 +280,8 @@ impl Compiled {
             Entry::Init => (Some(&entries.init), ""),
             Entry::Infer => (entries.infer.as_ref(), "it has no `output`"),
             Entry::Eval => (entries.eval.as_ref(), "it has no `loss` and no `metric`"),
+            Entry::Gather => (entries.whole.as_ref().map(|w| &w.gather), "it has no metric of a whole set"),
+            Entry::Finish => (entries.whole.as_ref().map(|w| &w.finish), "it has no metric of a whole set"),
             Entry::TrainStep => {
                 (entries.train_step.as_ref(), "it needs a `loss` and a `train` block that minimizes it")
             }

@@ -294,3 +294,69 @@ fn accumulated_batches_are_one_large_batch() {
     assert!(distance < 1e-5, "{distance}: {large:?} {small:?}");
     assert_ne!(large, model(recipe, 16));
 }
+
+/// Six samples, measured in batches of four and two.
+const WHOLE_SET: &str = r#"
+model Scores {
+    input  x: f32[batch]
+    target label: index(2)[batch]
+    param w: f32[] = 1
+    y = x * w
+    logits = stack([0 * y, y], axis=-1)
+    loss   l = mse(y, f32(label))
+    metric accuracy  = accuracy(y, label, threshold=0.5)
+    metric area      = auc(y, label)
+    metric confusion = confusion_matrix(y, label, threshold=0.5)
+    metric p         = precision(y, label, threshold=0.5)
+    metric r         = recall(y, label, threshold=0.5)
+    metric f         = f1(y, label, threshold=0.5)
+    metric explained = r2(y, f32(label))
+    metric doubt     = perplexity(logits, label)
+    metric curve     = roc_curve(logits, label, points=3)
+}
+data {
+    train { x = csv("s.csv", columns="x"); label = csv("s.csv", columns="label") }
+    test  { x = csv("s.csv", columns="x"); label = csv("s.csv", columns="label") }
+}
+train { epochs 0; batch 4; minimize l with sgd }
+"#;
+
+#[test]
+fn metrics_of_a_whole_set_are_no_means_of_batches() {
+    let folder = Folder::new("epochs 1; minimize ce with adam");
+    fs::write(folder.path("m.nn"), WHOLE_SET).unwrap();
+    fs::write(folder.path("s.csv"), "x,label\n0.1,0\n0.4,0\n0.35,1\n0.8,1\n0.4,1\n0.9,1\n").unwrap();
+    let lines = folder.train(&["--tensorboard", "events"]);
+    let test = &lines.last().unwrap()["test"];
+    let close = |name: &str, expected: f64| {
+        let found = test[name].as_f64().unwrap_or_else(|| panic!("{name} in {test}"));
+        assert!((found - expected).abs() < 1e-6, "{name} is {found}, not {expected}");
+    };
+    // Of the eight pairs, six are in order and one is tied.
+    close("area", 6.5 / 8.0);
+    assert_eq!(test["confusion"], serde_json::json!([[2.0, 0.0], [2.0, 2.0]]));
+    close("accuracy", 4.0 / 6.0);
+    close("p", 1.0);
+    close("r", 0.5);
+    close("f", 2.0 / 3.0);
+    close("explained", 1.0 - 1.0025 / (12.0 / 9.0));
+    let nll = |x: f64, label: u8| (1.0 + (if label == 1 { -x } else { x }).exp()).ln();
+    let samples = [(0.1, 0), (0.4, 0), (0.35, 1), (0.8, 1), (0.4, 1), (0.9, 1)];
+    close("doubt", (samples.iter().map(|(x, label)| nll(*x, *label)).sum::<f64>() / 6.0).exp());
+    let points: Vec<Vec<f64>> = serde_json::from_value(test["curve"].clone()).unwrap();
+    let expected = [[0.9, 0.0, 0.25], [0.4, 0.5, 0.75], [0.1, 1.0, 1.0]];
+    for (point, expected) in points.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((point - expected).abs() < 1e-6, "{points:?}");
+    }
+    assert_eq!(fs::read_dir(folder.path("events")).unwrap().count(), 1);
+
+    let wrong = |from: &str, to: &str| {
+        fs::write(folder.path("m.nn"), WHOLE_SET.replace(from, to)).unwrap();
+        folder.wrong(&[])
+    };
+    let mixed = wrong("auc(y, label)", "auc(y, label) + mean(y)");
+    assert!(mixed.contains("also depends on single batches of `x`"), "{mixed}");
+    assert!(wrong("loss   l = mse(y, f32(label))", "loss l = r2(y, f32(label))").contains("which only a metric may"));
+    assert!(wrong("minimize", "validate 0.5; keep best val.curve; minimize").contains("`curve` is no single number"));
+    assert!(wrong("minimize", "keep best train.area; minimize").contains("write `val.area`"));
+}

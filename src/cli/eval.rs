@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::console::Console;
 use super::model::{ModelArguments, any_number_of_steps};
 use super::train::shapes;
-use super::values::values_text;
+use super::values::{tables_text, values_text};
 use super::{Failure, Global};
 use crate::diag::{Diagnostic, nearest};
 use crate::driver::JitOptions;
@@ -76,6 +76,7 @@ impl Eval {
         let rows = split.rows.len();
         console.object(&Evaluated { event: "eval", split: &self.split, rows, values: &values });
         console.result(&format!("{}  {}", self.split, values_text(&values)));
+        tables_text(&values).iter().for_each(|line| console.result(line));
         Ok(())
     }
 }

@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
-use super::values::{seconds_text, values_text};
+use super::values::{seconds_text, tables_text, values_text};
 use crate::diag::Diagnostic;
+use crate::formats::tensorboard::EventFile;
 use crate::frontend::model::MAIN_PHASE;
-use crate::train::event::{Epoch, Event, Start};
+use crate::train::event::{Epoch, Event, Start, Values};
 use crate::train::run::{Listener, Progress};
 
 /// Prints a run: a bar or plain lines, JSON lines, and the history file.
@@ -20,6 +21,7 @@ pub struct Reporter<'a> {
     history: Option<(PathBuf, BufWriter<File>)>,
     bar: Option<ProgressBar>,
     drawn: Instant,
+    events: Option<EventFile>,
     /// The phase that runs, and its epochs, if known.
     phase: String,
     epochs: Option<u64>,
@@ -47,7 +49,37 @@ impl<'a> Reporter<'a> {
             let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {eta} {msg}");
             bar.with_style(style.expect("the template is well formed"))
         });
-        Ok(Reporter { console, history, bar, drawn: Instant::now(), phase: String::new(), epochs: None })
+        Ok(Reporter { console, history, bar, drawn: Instant::now(), events: None, phase: String::new(), epochs: None })
+    }
+
+    /// Also writes the scalars of steps and epochs for TensorBoard into `folder`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn with_tensorboard(mut self, folder: Option<&Path>) -> Result<Reporter<'a>, Diagnostic> {
+        let open =
+            |folder| EventFile::create(folder, now()).map_err(|e| Diagnostic::error_without_place(e.to_string()));
+        self.events = folder.map(open).transpose()?;
+        Ok(self)
+    }
+
+    fn scalars(&mut self, event: &Event) -> Result<(), Diagnostic> {
+        let Some(file) = &mut self.events else { return Ok(()) };
+        let named = |split: &str, values: &Values| -> Vec<(String, f64)> {
+            let numbers = values.0.iter().filter_map(|(name, _)| Some((name, values.get(name)?)));
+            numbers.map(|(name, value)| (format!("{split}/{name}"), value)).collect()
+        };
+        let (step, scalars) = match event {
+            Event::Step { step, train } => (*step, named("step", train)),
+            Event::Epoch(epoch) => {
+                let mut all = named("train", &epoch.train);
+                all.extend(epoch.val.iter().flat_map(|val| named("val", val)));
+                (epoch.step, all)
+            }
+            Event::Done(done) => (done.steps, done.test.iter().flat_map(|test| named("test", test)).collect()),
+            Event::Start(_) => return Ok(()),
+        };
+        file.scalars(now(), step, &scalars).map_err(|e| Diagnostic::error_without_place(e.to_string()))
     }
 
     fn epoch_label(&self, epoch: u64) -> String {
@@ -99,6 +131,7 @@ impl<'a> Reporter<'a> {
                 }
                 if let Some(test) = &done.test {
                     self.line(&format!("test  {}", values_text(test)));
+                    tables_text(test).iter().for_each(|line| self.line(line));
                 }
                 if !self.console.quiet {
                     let steps = format!("{} steps in {}", done.steps, seconds_text(done.seconds));
@@ -122,6 +155,12 @@ impl<'a> Reporter<'a> {
         }
         text
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    // A clock before 1970 is wrong, and no reason to stop training.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |passed| passed.as_secs_f64())
 }
 
 fn start_text(start: &Start) -> String {
@@ -153,6 +192,7 @@ impl Listener for Reporter<'_> {
             self.phase.clone_from(&start.phase);
             self.epochs = start.epochs;
         }
+        self.scalars(event)?;
         self.console.object(event);
         self.describe(event);
         Ok(())

@@ -63,7 +63,8 @@ pub struct Train {
     /// Go on from the checkpoint in this folder, and write further ones there
     #[arg(long, value_name = "DIR", conflicts_with = "init")]
     resume: Option<PathBuf>,
-    #[arg(long, hide = true)]
+    /// Write losses and metrics for TensorBoard into this folder
+    #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
     #[arg(long, hide = true)]
     report: Option<PathBuf>,
@@ -88,7 +89,8 @@ impl Train {
             None => 0,
         };
         let folder = self.checkpoint_folder(&recipe);
-        let mut reporter = Reporter::new(console, self.history.as_deref(), resume.is_some())?;
+        let mut reporter = Reporter::new(console, self.history.as_deref(), resume.is_some())?
+            .with_tensorboard(self.tensorboard.as_deref())?;
         listen_to_ctrl_c();
         let at = |error| Failure::Mistakes(vec![error], sources.clone());
         let (mut weights, mut steps) = (None, resume.as_ref().map_or(0, |c| c.position.earlier_steps));
@@ -183,9 +185,8 @@ impl Train {
     }
 
     fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let flags = [("--tensorboard", &self.tensorboard), ("--report", &self.report)];
-        match flags.iter().find(|(_, value)| value.is_some()) {
-            Some((flag, _)) => Err(Failure::unsupported(&format!("`{flag}`"))),
+        match &self.report {
+            Some(_) => Err(Failure::unsupported("`--report`")),
             None => Ok(()),
         }
     }

@@ -104,6 +104,7 @@ impl ObjectWriter<'_> {
             Entry::Init => CKind::Init,
             Entry::Infer => CKind::Infer { seeded: symbolic.arguments.iter().any(|a| a.role == Role::Seed) },
             Entry::Eval => CKind::Eval,
+            Entry::Gather | Entry::Finish => unreachable!("no entry of an object"),
             Entry::TrainStep => CKind::TrainStep,
         };
         let mut wrapper = EntryWrapper {

@@ -243,6 +243,40 @@ impl Session {
         Ok(self.report(Entry::Eval, rows, &outputs))
     }
 
+    /// As [`evaluate`](Self::evaluate), with the rows that the model's metrics of a whole set gather.
+    ///
+    /// # Errors
+    /// As [`train_step`](Self::train_step).
+    pub fn gather(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<(Report, Vec<Output>), Error> {
+        if self.compiled.model().entries.whole.is_none() {
+            return Ok((self.evaluate(fields)?, Vec::new()));
+        }
+        let rows = self.compiled.rows_of(fields)?;
+        let mut outputs = self.call(Entry::Gather, rows, fields)?;
+        let report = self.report(Entry::Gather, rows, &outputs);
+        let gathered = outputs.split_off(report.losses.len() + report.metrics.len());
+        Ok((report, gathered))
+    }
+
+    /// The metrics of a whole set of `rows` rows, all of which were gathered.
+    ///
+    /// # Errors
+    /// If a gathered tensor is missing or has another length.
+    pub fn finish(&mut self, rows: usize, gathered: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
+        self.prepare(Entry::Finish, rows)?;
+        for argument in &self.entries[&(Entry::Finish, rows)].function.arguments {
+            if argument.role == Role::Input {
+                let bytes = argument.ty.elements().unwrap_or(0) * argument.ty.dtype.bytes();
+                let found = find_field(&argument.name, gathered)?.bytes().len();
+                if found != bytes {
+                    let reason = format!("{found} bytes were gathered, not {bytes}");
+                    return Err(Error::Field { field: argument.name.clone(), reason });
+                }
+            }
+        }
+        self.call(Entry::Finish, rows, gathered)
+    }
+
     /// The model's outputs for a batch.
     ///
     /// # Errors
@@ -325,7 +359,8 @@ impl Session {
             let value = (output.name.clone(), output.to_f64()[0]);
             match result.role {
                 ResultRole::Loss => report.losses.push(value),
-                _ => report.metrics.push(value),
+                ResultRole::Metric => report.metrics.push(value),
+                _ => {}
             }
         }
         report

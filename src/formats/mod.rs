@@ -20,6 +20,7 @@ pub mod npz;
 pub mod parquet;
 pub mod rows;
 pub mod safetensors;
+pub mod tensorboard;
 pub mod text;
 
 use std::io;

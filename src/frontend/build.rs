@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::elaborate::{Elaboration, Member};
-use super::model::{CheckedModel, Entries, LayerRecord, Minimize, ParameterInfo};
+use super::model::{CheckedModel, Entries, LayerRecord, Minimize, ParameterInfo, Whole};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, Role, ValueId};
 use crate::ir::ops::Op;
@@ -28,6 +28,7 @@ pub(super) fn build(name: &str, plain: Elaboration, training: Elaboration) -> Ch
         init: init(&training, &training_order),
         infer: select(&plain, "infer", &[ResultRole::Output]),
         eval: select(&plain, "eval", &[ResultRole::Loss, ResultRole::Metric]),
+        whole: whole(&plain),
         train_step: minimizes.then(|| train_step(&training, &training_order)),
     };
     CheckedModel {
@@ -95,7 +96,7 @@ fn select(elaboration: &Elaboration, name: &str, roles: &[ResultRole]) -> Option
 fn results(elaboration: &Elaboration, roles: &[ResultRole]) -> Vec<Wanted> {
     let of_role = |role: &ResultRole| {
         let role = *role;
-        elaboration.results.iter().filter(move |r| r.role == role).map(move |r| Wanted {
+        elaboration.results.iter().filter(move |r| r.role == role && !r.whole).map(move |r| Wanted {
             name: r.name.clone(),
             role,
             value: r.value,
@@ -103,6 +104,31 @@ fn results(elaboration: &Elaboration, roles: &[ResultRole]) -> Vec<Wanted> {
         })
     };
     roles.iter().flat_map(of_role).collect()
+}
+
+/// The two parts of metrics of a whole set.
+fn whole(plain: &Elaboration) -> Option<Whole> {
+    let metric = |r: &super::elaborate::ModelResult| Wanted {
+        name: r.name.clone(),
+        role: ResultRole::Metric,
+        value: r.value,
+        updates: None,
+    };
+    let metrics: Vec<Wanted> = plain.results.iter().filter(|r| r.whole).map(metric).collect();
+    if metrics.is_empty() {
+        return None;
+    }
+    let finish = cut(plain, "finish", metrics);
+    let needed = |name: &str| finish.arguments.iter().any(|a| a.name == name);
+    let gathered = plain.gathered.iter().filter(|g| needed(&g.name)).map(|g| Wanted {
+        name: g.name.clone(),
+        role: ResultRole::Output,
+        value: g.value,
+        updates: None,
+    });
+    let mut wanted = results(plain, &[ResultRole::Loss, ResultRole::Metric]);
+    wanted.extend(gathered);
+    Some(Whole { gather: cut(plain, "gather", wanted), finish })
 }
 
 fn init(elaboration: &Elaboration, order: &[usize]) -> Function {

@@ -34,10 +34,24 @@ pub struct Entries {
     pub init: Function,
     /// The outputs; `None` in a model without any.
     pub infer: Option<Function>,
-    /// Losses and metrics with `training` false; `None` in a model without any.
+    /// Losses and metrics with `training` false, without those of a whole set; `None` in a model without any.
     pub eval: Option<Function>,
+    /// What metrics of a whole set need; `None` in a model without any.
+    pub whole: Option<Whole>,
     /// Losses, metrics and updates; `None` without a recipe that minimizes something.
     pub train_step: Option<Function>,
+}
+
+/// The size that stands for the rows of a set in the types of [`Whole::finish`].
+pub const SET_ROWS: &str = "rows of the set";
+
+/// Metrics that are no means over batches, in two parts.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// As [`Entries::eval`], and the rows to be gathered as outputs.
+    pub gather: Function,
+    /// The metrics, of the gathered rows as inputs.
+    pub finish: Function,
 }
 
 /// An `input` or a `target`.

@@ -3,14 +3,51 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-/// Losses and metrics by name, in the order of the model.
+/// A loss or metric: a number, or what a metric of a whole set yields.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measured {
+    Number(f64),
+    /// Row-major elements under sizes.
+    Array(Vec<usize>, Vec<f64>),
+}
+
+impl From<f64> for Measured {
+    fn from(value: f64) -> Measured {
+        Measured::Number(value)
+    }
+}
+
+impl Serialize for Measured {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Measured::Number(x) => serializer.serialize_f64(*x),
+            Measured::Array(shape, elements) => nested(shape, elements).serialize(serializer),
+        }
+    }
+}
+
+/// Elements as lists in lists.
+fn nested(shape: &[usize], elements: &[f64]) -> serde_json::Value {
+    match shape {
+        [] => elements.first().copied().into(),
+        [_, rest @ ..] => {
+            let each = rest.iter().product::<usize>().max(1);
+            elements.chunks(each).map(|part| nested(rest, part)).collect()
+        }
+    }
+}
+
+/// Losses and metrics by name, in the order of the model; metrics of a whole set last.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Values(pub Vec<(String, f64)>);
+pub struct Values(pub Vec<(String, Measured)>);
 
 impl Values {
     /// The value called `name`.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
+        self.0.iter().find(|(n, _)| n == name).and_then(|(_, value)| match value {
+            Measured::Number(x) => Some(*x),
+            Measured::Array(..) => None,
+        })
     }
 }
 
@@ -109,7 +146,7 @@ mod tests {
 
     #[test]
     fn lines_as_documented() {
-        let values = |list: &[(&str, f64)]| Values(list.iter().map(|(n, v)| (n.to_string(), *v)).collect());
+        let values = |list: &[(&str, f64)]| Values(list.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect());
         let step = Event::Step { step: 1, train: values(&[("ce", 2.5)]) };
         assert_eq!(serde_json::to_string(&step).unwrap(), r#"{"event":"step","step":1,"train":{"ce":2.5}}"#);
         let epoch = Event::Epoch(Epoch {

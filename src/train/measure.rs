@@ -5,10 +5,11 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::diag::Diagnostic;
-use crate::driver::{Error, Report, Session};
+use crate::driver::{Error, Output, Report, Session, Slice};
+use crate::ir::types::DType;
 
 use super::dataset::Dataset;
-use super::event::Values;
+use super::event::{Measured, Values};
 use super::feed;
 use super::order::in_file_order;
 
@@ -23,15 +24,38 @@ pub fn evaluate(
     batch: usize,
 ) -> Result<Values, Diagnostic> {
     let mut means = Means::default();
+    let mut gathered: Vec<(String, DType, Vec<u8>)> = Vec::new();
     let order = in_file_order(rows.len());
     feed::ahead(dataset, chunks(dataset, &order, batch), rows.start, |batches| {
         for chunk in chunks(dataset, &order, batch) {
-            let gathered = batches.next(chunk)?;
-            let report = session.evaluate(&gathered.fields()).map_err(|e| plain(&e))?;
+            let rows = batches.next(chunk)?;
+            let (report, outputs) = session.gather(&rows.fields()).map_err(|e| plain(&e))?;
             means.add(&report, chunk.len());
+            for (at, output) in outputs.iter().enumerate() {
+                match gathered.get_mut(at) {
+                    Some((_, _, bytes)) => bytes.extend_from_slice(output.bytes()),
+                    None => gathered.push((output.name.clone(), output.dtype, output.bytes().to_vec())),
+                }
+            }
         }
-        Ok(means.values())
-    })
+        Ok(())
+    })?;
+    let mut values = means.values();
+    if !gathered.is_empty() {
+        let fields: Vec<(&str, Slice<'_>)> =
+            gathered.iter().map(|(name, dtype, bytes)| (name.as_str(), Slice::from_bytes(*dtype, bytes))).collect();
+        let metrics = session.finish(order.len(), &fields).map_err(|e| plain(&e))?;
+        values.0.extend(metrics.into_iter().map(|m| (m.name.clone(), measured(&m))));
+    }
+    Ok(values)
+}
+
+fn measured(output: &Output) -> Measured {
+    let elements = output.to_f64();
+    match output.shape.as_slice() {
+        [] => Measured::Number(elements[0]),
+        shape => Measured::Array(shape.to_vec(), elements),
+    }
 }
 
 /// The batches of an order; one batch for data without rows.
@@ -86,6 +110,6 @@ impl Means {
 
     /// The means so far.
     pub(super) fn values(&self) -> Values {
-        Values(self.sums.iter().map(|(name, sum)| (name.clone(), sum / self.rows.max(1) as f64)).collect())
+        Values(self.sums.iter().map(|(name, sum)| (name.clone(), (sum / self.rows.max(1) as f64).into())).collect())
     }
 }

@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         if !self.plan.log_every.is_some_and(|every| every > 0 && step.is_multiple_of(every)) {
             return Ok(());
         }
-        let train = Values(report.values().map(|(name, value)| (name.to_owned(), value)).collect());
+        let train = Values(report.values().map(|(name, value)| (name.to_owned(), value.into())).collect());
         self.listener.event(&Event::Step { step, train })
     }
 

@@ -158,12 +158,12 @@ mod tests {
     #[test]
     fn improvement_is_strict_and_knows_its_direction() {
         let mut watch = Watch::new(&metric("val", true), true).unwrap();
-        let mut see = |value| watch.observe(&Values::default(), Some(&Values(vec![("m".into(), value)])));
+        let mut see = |value| watch.observe(&Values::default(), Some(&Values(vec![("m".into(), f64::into(value))])));
         assert!(!see(f64::NAN));
         assert!(see(2.0) && see(1.0) && !see(1.0) && !see(1.5));
         assert_eq!(watch.since, 2);
         let mut watch = Watch::new(&metric("train", false), false).unwrap();
-        let mut see = |value| watch.observe(&Values(vec![("m".into(), value)]), None);
+        let mut see = |value| watch.observe(&Values(vec![("m".into(), f64::into(value))]), None);
         assert!(see(0.1) && see(0.2) && !see(0.15));
         assert!(Watch::new(&metric("val", true), false).is_err());
     }

@@ -48,6 +48,7 @@ builtins! {
     Reversed "reversed" "list" "the items in reverse order";
     Parameters "parameters" "of" "the parameters of a layer that has been applied, as a list of tensors";
     Fresh "fresh" "layer" "a layer like this one, with parameters of its own";
+    Whole "whole" "x" "all rows of a tensor over a whole set, in a metric that is no mean over batches";
     Grad "grad" "y x" "the gradient of the scalar y with respect to a tensor, a list of them, or a layer's parameters";
     IsTensor "is_tensor" "x" "whether x is a tensor";
     IsNumber "is_number" "x" "whether x is a compile-time int or float";
@@ -133,6 +134,7 @@ impl Elaborator<'_> {
             }
             Builtin::Parameters => self.parameters_of(&first, span).map(Value::list),
             Builtin::Fresh => self.fresh(&first, scope, span),
+            Builtin::Whole => self.whole(&first, span),
             Builtin::Grad => self.gradient(&values, given, span),
             Builtin::IsTensor => Ok(Value::Bool(matches!(first, Value::Tensor(_)))),
             Builtin::IsNumber => Ok(Value::Bool(matches!(first, Value::Int(_) | Value::Float(_)))),

@@ -25,6 +25,17 @@ impl Elaborator<'_> {
         let found = self.results.iter().find(|r| r.name == *name && r.role != ResultRole::Output);
         let Some(result) = found else { return Err(self.unknown_result(&name, span, "loss or metric")) };
         let smaller_is_better = result.smaller_is_better;
+        let (whole, rank) = (result.whole, self.builder.type_of(result.value).rank());
+        if rank > 0 {
+            return Err(self.error(span, format!("`{name}` is no single number to compare")));
+        }
+        if whole && split == "train" {
+            let diagnostic = Diagnostic::error(
+                span,
+                format!("`{name}` is a metric of a whole set, which the training rows are not measured by"),
+            );
+            return Err(self.fail(diagnostic.help(format!("write `val.{name}`"))));
+        }
         Ok(MetricName { split, name: name.to_string(), smaller_is_better, span })
     }
 

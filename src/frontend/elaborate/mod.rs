@@ -4,7 +4,7 @@
 //! Reading order: `value` (what bodies compute with), `scope` (how paths are made), `statement` and `expression` (what
 //! runs them), `operator`, `index`, `types` (signatures and shapes), `call` (binding arguments, functions, layers), `primitive` and `builtin`
 //! (what is not written in `.nn`), `member` (parameters and states), `model` (the model's own statements), `phases`, `recipe` and
-//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `data`,
+//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `whole` (metrics that are no means), `data`,
 //! `record` (what tools ask to see). The result is handed to [`build`](super::build), which cuts entry points out of it.
 
 use std::collections::{HashMap, HashSet};
@@ -45,6 +45,7 @@ mod statement;
 mod types;
 mod update;
 mod value;
+mod whole;
 
 pub(super) use builtin::{BUILTINS, is_builtin};
 pub(super) use member::Member;
@@ -52,6 +53,7 @@ pub(super) use phases::phase_names;
 pub(super) use record::Recorder;
 pub(super) use types::ANY_FLOAT;
 pub use update::AVERAGE;
+pub(super) use whole::Gathered;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub(super) struct ModelResult {
     pub value: ValueId,
     /// Whether a smaller value is better.
     pub smaller_is_better: bool,
+    /// Whether it is a metric of a whole set.
+    pub whole: bool,
     pub span: Span,
 }
 
@@ -118,6 +122,8 @@ pub(super) struct Elaborator<'a> {
     optimizer_states: Vec<Member>,
     fields: Vec<Field>,
     results: Vec<ModelResult>,
+    /// What metrics gather over a whole set.
+    gathered: Vec<Gathered>,
     records: Vec<Record>,
     record_index: HashMap<String, usize>,
     calls: Vec<CallFrame>,
@@ -147,6 +153,7 @@ pub(super) struct Elaboration {
     pub optimizer_states: Vec<Member>,
     pub fields: Vec<Field>,
     pub results: Vec<ModelResult>,
+    pub gathered: Vec<Gathered>,
     pub records: Vec<Record>,
     pub recipe: Option<Recipe>,
     pub data: Option<DataSpec>,
@@ -197,6 +204,7 @@ pub(super) fn elaborate_recorded(
         optimizer_states: elaborator.optimizer_states,
         fields: elaborator.fields,
         results: elaborator.results,
+        gathered: elaborator.gathered,
         records: elaborator.records,
         recipe,
         data,
@@ -222,6 +230,7 @@ impl<'a> Elaborator<'a> {
             optimizer_states: Vec::new(),
             fields: Vec::new(),
             results: Vec::new(),
+            gathered: Vec::new(),
             records: Vec::new(),
             record_index: HashMap::new(),
             calls: Vec::new(),

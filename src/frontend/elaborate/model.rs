@@ -134,12 +134,21 @@ impl Elaborator<'_> {
                 return Err(self.error(value.span, message));
             }
         };
-        let id = if role == ResultRole::Output { id } else { self.scalar_result(name, &result, id, value, word)? };
+        let whole = self.is_whole(id);
+        if whole && role != ResultRole::Metric {
+            let message = format!("the {word} `{}` depends on a whole set, which only a metric may", name.text);
+            return Err(self.error(value.span, message));
+        }
+        if whole {
+            self.check_whole_metric(&name.text, id, value.span)?;
+        }
+        let id =
+            if role == ResultRole::Output || whole { id } else { self.scalar_result(name, &result, id, value, word)? };
         self.remember(&Value::Tensor(id), name.span, &format!("`{}`", name.text));
         self.observe(name.span, &Value::Tensor(id));
         let smaller_is_better = role == ResultRole::Loss || self.is_distance(value);
         let name_text = name.text.to_string();
-        self.results.push(ModelResult { name: name_text, role, value: id, smaller_is_better, span: name.span });
+        self.results.push(ModelResult { name: name_text, role, value: id, smaller_is_better, whole, span: name.span });
         body.env.bind(&name.text, Value::Tensor(id));
         Ok(())
     }
@@ -195,7 +204,8 @@ impl Elaborator<'_> {
             self.report(Diagnostic::error(definition.name.span, message));
             return;
         }
-        let roots = self.results.iter().map(|r| r.value).chain(self.members.iter().map(|m| m.current));
+        let gathered = self.gathered.iter().map(|g| g.value);
+        let roots = self.results.iter().map(|r| r.value).chain(gathered).chain(self.members.iter().map(|m| m.current));
         let used = self.reachable(roots);
         let mut warnings = Vec::new();
         for field in &self.fields {
@@ -248,7 +258,7 @@ impl Elaborator<'_> {
     }
 
     /// The numbers of the arguments among some values.
-    fn arguments_among(&self, values: &HashSet<ValueId>) -> impl Iterator<Item = u32> {
+    pub(super) fn arguments_among(&self, values: &HashSet<ValueId>) -> impl Iterator<Item = u32> {
         values.iter().filter_map(|v| match &self.builder.graph().node(v.node).op {
             Op::Argument(argument) => Some(argument.index),
             _ => None,
