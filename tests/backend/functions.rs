@@ -41,14 +41,6 @@ fn elementwise(
     })
 }
 
-/// Amounts of shifts, made smaller than the width of the dtype.
-fn shorten(dtype: DType, bytes: &mut [u8]) {
-    for element in bytes.chunks_mut(dtype.bytes()) {
-        element[0] %= 8 * dtype.bytes() as u8;
-        element[1..].fill(0);
-    }
-}
-
 #[test]
 fn every_function_of_every_dtype() {
     for function in F::ALL {
@@ -64,12 +56,7 @@ fn every_function_of_every_dtype() {
             let output = function.result_dtype(&operands);
             let kernel = elementwise(&name, &operands, output, |b, x| b.map(*function, x));
             let kernel = expand_math::kernel(&kernel).unwrap_or_else(|e| panic!("{e}"));
-            let shifts = matches!(function, F::ShiftLeft | F::ShiftRight);
-            check_with(kernel, |buffer, bytes| {
-                if shifts && buffer == "x1" {
-                    shorten(dtype, bytes);
-                }
-            });
+            check(kernel);
         }
     }
 }

@@ -230,6 +230,9 @@ impl Lowering<'_, '_> {
     /// Functions of integers, for scalars and packs alike where the operation has both forms.
     fn integer_function(&mut self, function: F, dtype: DType, r: &[clif::Value]) -> Lowered<clif::Value> {
         let unsigned = is_unsigned(dtype);
+        if let (F::ShiftLeft | F::ShiftRight, 1 | 2) = (function, dtype.bytes()) {
+            return Ok(self.narrow_shift(function, dtype, r));
+        }
         let ins = self.builder.ins();
         let wide = match function {
             F::Add => ins.iadd(r[0], r[1]),
@@ -337,6 +340,18 @@ impl Lowering<'_, '_> {
         let amount = self.uniform(operands[1]);
         let packs = self.packs(operands[0]);
         packs.into_iter().map(|pack| self.integer_function(function, dtype, &[pack, amount])).collect()
+    }
+
+    /// Shifts of small integers, which are in 32-bit registers: distances count modulo their own width.
+    fn narrow_shift(&mut self, function: F, dtype: DType, r: &[clif::Value]) -> clif::Value {
+        let distance = self.builder.ins().band_imm_u(r[1], 8 * dtype.bytes() as i64 - 1);
+        let ins = self.builder.ins();
+        let shifted = match function {
+            F::ShiftLeft => ins.ishl(r[0], distance),
+            _ if is_unsigned(dtype) => ins.ushr(r[0], distance),
+            _ => ins.sshr(r[0], distance),
+        };
+        self.wrap(dtype, shifted)
     }
 
     /// A 32-bit register (or pack) brought back into the range of a smaller dtype, wrapping.

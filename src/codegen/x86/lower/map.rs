@@ -206,9 +206,9 @@ impl Lowering<'_> {
                 let x = self.value(o[0]);
                 self.with_bits(Code::VEX_Vxorps_ymm_ymm_ymmm256, x, u32::MAX)
             }
-            F::ShiftLeft => self.two(Code::VEX_Vpsllvd_ymm_ymm_ymmm256, o[0], o[1]),
-            F::ShiftRight if unsigned => self.two(Code::VEX_Vpsrlvd_ymm_ymm_ymmm256, o[0], o[1]),
-            F::ShiftRight => self.two(Code::VEX_Vpsravd_ymm_ymm_ymmm256, o[0], o[1]),
+            F::ShiftLeft => self.shift(Code::VEX_Vpsllvd_ymm_ymm_ymmm256, o[0], o[1]),
+            F::ShiftRight if unsigned => self.shift(Code::VEX_Vpsrlvd_ymm_ymm_ymmm256, o[0], o[1]),
+            F::ShiftRight => self.shift(Code::VEX_Vpsravd_ymm_ymm_ymmm256, o[0], o[1]),
             F::MulHigh => self.upper_product(o[0], o[1], unsigned),
             F::Equal => self.either(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, o[0], o[1]),
             F::NotEqual => {
@@ -227,6 +227,18 @@ impl Lowering<'_> {
             }
             _ => return Err(Unsupported("a function of integers")),
         })
+    }
+
+    /// Distances count modulo 32, where the machine's shifts push everything out.
+    fn shift(&mut self, code: Code, x: Value, distance: Value) -> Virtual {
+        match self.bound(distance) {
+            Bound::Constant(number) if (0.0..32.0).contains(&number) => self.two(code, x, distance),
+            _ => {
+                let (x, distance) = (self.value(x), self.value(distance));
+                let distance = self.with_bits(Code::VEX_Vandps_ymm_ymm_ymmm256, distance, 31);
+                self.op(code, &[x.into(), distance.into()])
+            }
+        }
     }
 
     fn inverse(&mut self, mask: Virtual) -> Virtual {
