@@ -2,12 +2,14 @@
 //!
 //! Commands report results through [`console::Console`] and mistakes as [`Failure`]; only [`main`] turns them into exit codes.
 
+mod bench;
 mod check;
 mod compile;
 mod console;
 mod doc;
 mod dump;
 mod eval;
+mod explain;
 mod fmt;
 mod lsp;
 mod model;
@@ -15,6 +17,7 @@ mod new;
 mod reporter;
 mod run;
 mod summary;
+mod synthetic;
 mod train;
 mod values;
 
@@ -100,6 +103,8 @@ enum Command {
     Doc(doc::Doc),
     Dump(dump::Dump),
     Compile(compile::Compile),
+    Bench(bench::Bench),
+    Explain(explain::Explain),
     Lsp(lsp::Lsp),
 }
 
@@ -157,6 +162,8 @@ pub fn main() -> ExitCode {
         Command::Doc(command) => command.run(&console, &line.global),
         Command::Dump(command) => command.run(&console),
         Command::Compile(command) => command.run(&console, &line.global),
+        Command::Bench(command) => command.run(&console, &line.global),
+        Command::Explain(command) => command.run(&console, &line.global),
         Command::Lsp(command) => command.run(),
     };
     match outcome {

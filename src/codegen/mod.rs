@@ -20,6 +20,9 @@ pub use wrapper::{EntryWrapper, Prologue, Source, Variant, WrapperArgument};
 /// Compiled entry point: pointers for the program's arguments, a 64-byte aligned workspace, and a pool or null.
 pub type EntryFunction = unsafe extern "C" fn(*const *mut u8, *mut u8, *const c_void);
 
+/// Compiled kernel: the addresses of its buffers, and the range of its parallel variable.
+pub type KernelFunction = unsafe extern "C" fn(*const *mut u8, u64, u64);
+
 /// A set of machine instructions that code may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cpu {
@@ -101,6 +104,9 @@ pub enum CodegenError {
 pub trait Loaded: Send + Sync {
     /// The entry point of the program called `name`.
     fn entry(&self, name: &str) -> Option<EntryFunction>;
+
+    /// The function of kernel `number` of the program called `name`.
+    fn kernel(&self, name: &str, number: usize) -> Option<KernelFunction>;
 
     /// Bytes of machine code.
     fn code_bytes(&self) -> usize;

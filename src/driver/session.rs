@@ -1,14 +1,14 @@
 //! A compiled model in memory: its weights, its optimizer state, and calls of its entry points.
 //!
 //! Entry points are compiled when first called with a batch size, and kept. This is the only place of the crate
-//! that calls generated code.
+//! that knows what a call of generated code takes; [`super::profile`] calls the kernels of an entry one by one.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
 
 use crate::codegen::{self, Loaded};
 use crate::diag::nearest;
 use crate::ir::graph::{Function, ResultRole, Role};
+use crate::ir::loops::Program;
 use crate::ir::types::DType;
 
 use super::bytes::AlignedBytes;
@@ -50,10 +50,19 @@ impl Report {
 }
 
 /// One entry point compiled for one batch size.
-struct LoadedEntry {
-    function: Function,
-    code: Box<dyn Loaded>,
-    workspace_bytes: usize,
+pub(super) struct LoadedEntry {
+    pub function: Function,
+    pub program: Program,
+    pub code: Box<dyn Loaded>,
+}
+
+/// What a call of an entry point takes. Invariant: each pointer is to memory of the size of its argument or result, to be
+/// written where the program writes it, and the workspace has the program's `arena_bytes`; all live as long as this.
+pub(super) struct Run<'a> {
+    /// The function's arguments, then its results that are no updates.
+    pub pointers: &'a [*mut u8],
+    pub workspace: *mut u8,
+    pub pool: Option<&'a nn_rt::Pool>,
 }
 
 /// A compiled model with weights.
@@ -119,6 +128,11 @@ impl Session {
             block[slot.offset..slot.offset + slot.bytes()].copy_from_slice(output.bytes());
         }
         Ok(())
+    }
+
+    /// The threads that run a step.
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, nn_rt::Pool::threads)
     }
 
     /// How the weights lie in [`parameter_bytes`](Self::parameter_bytes).
@@ -297,20 +311,38 @@ impl Session {
         let sizes = self.compiled.sizes(rows)?;
         let Lowered { function, program } = self.compiled.program(entry, &sizes, &mut Quiet)?;
         let workspace_bytes = program.arena_bytes as usize;
-        let code = codegen::backends()[0].jit(&[program])?;
+        let code = codegen::backends()[0].jit(std::slice::from_ref(&program))?;
         if self.workspace.as_ref().len() < workspace_bytes {
             self.workspace = AlignedBytes::zeroed(workspace_bytes);
         }
-        self.entries.insert((entry, rows), LoadedEntry { function, code, workspace_bytes });
+        self.entries.insert((entry, rows), LoadedEntry { function, program, code });
         Ok(())
     }
 
     /// Bytes of workspace that an entry point compiled for `rows` uses; 0 if it has not been compiled.
     pub fn workspace_bytes(&self, entry: Entry, rows: usize) -> usize {
-        self.entries.get(&(entry, rows)).map_or(0, |l| l.workspace_bytes)
+        self.entries.get(&(entry, rows)).map_or(0, |l| l.program.arena_bytes as usize)
     }
 
     fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
+        let ((), outputs) = self.with_pointers(entry, rows, fields, |loaded, run| {
+            let function = loaded.code.entry(&loaded.function.name).expect("the program was compiled under its name");
+            let pool = run.pool.map_or(std::ptr::null(), nn_rt::Pool::as_ptr);
+            // SAFETY: the program's pointers are, in order, its function's arguments and its results that are no updates, as `Run`
+            // promises; so is the workspace. The pool outlives the call.
+            unsafe { function(run.pointers.as_ptr(), run.workspace, pool) };
+        })?;
+        Ok(outputs)
+    }
+
+    /// Compiles an entry point if need be, and hands what a call of it takes to `run`. Also gives the results.
+    pub(super) fn with_pointers<R>(
+        &mut self,
+        entry: Entry,
+        rows: usize,
+        fields: &[(&str, Slice<'_>)],
+        run: impl FnOnce(&LoadedEntry, &Run<'_>) -> R,
+    ) -> Result<(R, Vec<Output>), Error> {
         self.prepare(entry, rows)?;
         let loaded = &self.entries[&(entry, rows)];
         let seed = [self.seed as u32, (self.seed >> 32) as u32];
@@ -338,17 +370,14 @@ impl Session {
         }
         let mut outputs = results_of(&loaded.function);
         pointers.extend(outputs.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
-
-        let run = loaded.code.entry(&loaded.function.name).expect("the program was compiled under its name");
-        let pool = self.pool.as_ref().map_or(std::ptr::null(), |p| std::ptr::from_ref(p).cast::<c_void>());
-        // SAFETY: the program's pointers are, in order, its function's arguments and its results that are no updates.
         // `rows_of` and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
         // of the two blocks have the bytes of their types by `Layout`; results were allocated from their types; the
-        // three scalars live until the call returns. Memory behind shared slices and scalars is only read: compiled
+        // three scalars live until `run` returns. Memory behind shared slices and scalars is only read: compiled
         // code writes to parameters, states and results alone, which are borrowed mutably here and do not overlap.
-        // The workspace is 64-byte aligned and has `arena_bytes`; the pool outlives the call.
-        unsafe { run(pointers.as_ptr(), self.workspace.as_mut().as_mut_ptr(), pool) };
-        Ok(outputs)
+        // The workspace is 64-byte aligned and has `arena_bytes`.
+        let workspace = self.workspace.as_mut().as_mut_ptr();
+        let result = run(loaded, &Run { pointers: &pointers, workspace, pool: self.pool.as_ref() });
+        Ok((result, outputs))
     }
 
     fn report(&self, entry: Entry, rows: usize, outputs: &[Output]) -> Report {

@@ -5,11 +5,11 @@ use std::mem::ManuallyDrop;
 use std::sync::Mutex;
 
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::default_libcall_names;
+use cranelift_module::{FuncId, default_libcall_names};
 
 use super::target::{Isas, Use};
 use super::unit;
-use crate::codegen::{CodegenError, EntryFunction, Loaded, Target};
+use crate::codegen::{CodegenError, EntryFunction, KernelFunction, Loaded, Target};
 use crate::ir::loops::{Place, Program};
 
 /// Address space for code, beside what constants need. Only pages that are used cost memory.
@@ -18,6 +18,7 @@ const CODE_SPACE: usize = 256 << 20;
 /// Programs in memory.
 pub(super) struct JitCode {
     entries: HashMap<String, EntryFunction>,
+    kernels: HashMap<String, Vec<KernelFunction>>,
     code_bytes: usize,
     /// Owns the memory. The lock is never taken but at the end: it makes the module, which is only `Send`, shareable.
     module: ManuallyDrop<Mutex<JITModule>>,
@@ -46,7 +47,18 @@ pub(super) fn compile(programs: &[Program], wide: bool) -> Result<JitCode, Codeg
             (program.name.clone(), entry)
         })
         .collect();
-    Ok(JitCode { entries, code_bytes: defined.code_bytes, module: ManuallyDrop::new(Mutex::new(module)) })
+    let of_kernel = |id: &FuncId| {
+        let address = module.get_finalized_function(*id);
+        // SAFETY: the address is the start of a function which either code generator gave the signature of
+        // `KernelFunction` in the calling convention of this machine.
+        unsafe { std::mem::transmute::<*const u8, KernelFunction>(address) }
+    };
+    let kernels = programs
+        .iter()
+        .zip(&defined.kernels)
+        .map(|(program, ids)| (program.name.clone(), ids.iter().map(of_kernel).collect()))
+        .collect();
+    Ok(JitCode { entries, kernels, code_bytes: defined.code_bytes, module: ManuallyDrop::new(Mutex::new(module)) })
 }
 
 /// Bytes of constants with their alignment and the pages that they may begin.
@@ -65,6 +77,10 @@ fn internal(error: impl std::fmt::Display) -> CodegenError {
 impl Loaded for JitCode {
     fn entry(&self, name: &str) -> Option<EntryFunction> {
         self.entries.get(name).copied()
+    }
+
+    fn kernel(&self, name: &str, number: usize) -> Option<KernelFunction> {
+        self.kernels.get(name)?.get(number).copied()
     }
 
     fn code_bytes(&self) -> usize {

@@ -26,6 +26,8 @@ const COMPILER_THREADS: usize = 2;
 pub(super) struct Defined {
     /// The function of each program, in order.
     pub programs: Vec<FuncId>,
+    /// The functions of each program's kernels, in order.
+    pub kernels: Vec<Vec<FuncId>>,
     /// Bytes of machine code.
     pub code_bytes: usize,
 }
@@ -120,7 +122,8 @@ pub(super) fn define(
         jobs.push(Job { id, name: symbol, work: Work::Function(Box::new(function)) });
     }
     let code_bytes = compile_and_define(module, isas, &jobs)?;
-    Ok(Defined { programs: ids, code_bytes })
+    let kernels = references.into_iter().map(|r| r.kernels).collect();
+    Ok(Defined { programs: ids, kernels, code_bytes })
 }
 
 /// The letters of a name that may stand in a symbol.

@@ -10,6 +10,7 @@ use super::scalar::ScalarFunction;
 use super::types::DType;
 
 pub mod build;
+pub mod cost;
 pub mod interpret;
 pub mod steps;
 pub mod sums;

@@ -1,0 +1,88 @@
+//! What this machine can do: the rate of multiply-adds that one thread reaches, measured with our own code.
+
+use std::time::Instant;
+
+use crate::codegen::{Loaded, backends};
+use crate::ir::loops::build::KernelBuilder;
+use crate::ir::loops::{Affine, Buffer, BufferUse, Call, Instruction, Matrix, Place, Program, Step, Tile};
+use crate::ir::types::DType;
+
+/// The tile that reaches the most: its operands stay in the first cache.
+const ROWS: u64 = 6;
+const COLUMNS: u64 = 16;
+const DEPTH: u64 = 256;
+const REPEATS: u64 = 20;
+
+/// A register tile in a loop, to be timed beside something else: the speed of a core drifts.
+pub struct Probe {
+    code: Box<dyn Loaded>,
+    buffers: Vec<Vec<f32>>,
+}
+
+impl Probe {
+    /// Compiles the probe; `None` if this machine has no backend.
+    pub fn new() -> Option<Probe> {
+        let program = program();
+        let buffers = program.buffers.iter().map(|b| vec![0.5f32; b.elements as usize]).collect();
+        let code = backends()[0].jit(&[program]).ok()?;
+        Some(Probe { code, buffers })
+    }
+
+    /// Multiply-adds in operations a second, two for each; about 10 microseconds of work.
+    pub fn rate(&mut self) -> f64 {
+        let entry = self.code.entry("probe").expect("the program was compiled under its name");
+        let pointers: Vec<*mut u8> = self.buffers.iter_mut().map(|b| b.as_mut_ptr().cast()).collect();
+        let start = Instant::now();
+        // SAFETY: the buffers have the sizes that the program declares; it has no workspace and no pool.
+        unsafe { entry(pointers.as_ptr(), std::ptr::null_mut(), std::ptr::null()) };
+        (2 * ROWS * COLUMNS * DEPTH * REPEATS) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+fn program() -> Program {
+    let mut k = KernelBuilder::new();
+    let a = k.buffer("a", DType::F32, ROWS * DEPTH, BufferUse::Read);
+    let b = k.buffer("b", DType::F32, COLUMNS * DEPTH, BufferUse::Read);
+    let c = k.buffer("c", DType::F32, ROWS * COLUMNS, BufferUse::Write);
+    let kernel = k.finish("probe", None, |builder| {
+        builder.for_each(REPEATS, |builder, _| {
+            let (row, column) = (builder.variable(), builder.variable());
+            let accumulator = builder.value(DType::F32);
+            let epilogue = builder.block(|e| {
+                e.store(c, Affine::scaled(row, COLUMNS as i64).plus(column, 1), accumulator);
+            });
+            let matrix =
+                |buffer, row_stride| Matrix { buffer, address: Affine::default(), row_stride, column_stride: 1 };
+            builder.push(Instruction::Tile(Box::new(Tile {
+                row,
+                rows: ROWS,
+                column,
+                columns: COLUMNS,
+                stored_columns: COLUMNS,
+                depth: DEPTH,
+                cut: None,
+                rounds: Vec::new(),
+                left: matrix(a, DEPTH as i64),
+                right: matrix(b, COLUMNS as i64),
+                accumulator,
+                epilogue,
+            })));
+        });
+    });
+    let buffers = kernel.buffers.iter().enumerate().map(|(i, p)| Buffer {
+        name: p.name.clone(),
+        dtype: p.dtype,
+        elements: p.elements,
+        place: Place::Argument { index: i as u32 },
+    });
+    let buffers: Vec<Buffer> = buffers.collect();
+    let count = buffers.len() as u32;
+    Program {
+        name: "probe".into(),
+        buffers,
+        steps: vec![Step::Call(Call::on_whole(0, 0..count))],
+        kernels: vec![kernel],
+        pointers: count,
+        arena_bytes: 0,
+    }
+}
