@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::{Binding, Bound, LANES, Lane, Lowered, Lowering};
 use crate::codegen::x86::machine::{Condition, Instruction as Machine, Label, Virtual};
-use crate::ir::loops::{Affine, Block, Carried, Instruction, LoopVar, Value};
+use crate::ir::loops::{Affine, Block, Instruction, LoopVar, Value};
 
 /// Bodies of at most so many instructions are written several times in a round of a vector loop.
 const SHORT: usize = 12;
@@ -14,7 +14,10 @@ const COPIES: u64 = 4;
 
 impl Lowering<'_> {
     pub(super) fn block(&mut self, block: &Block) -> Lowered {
-        block.instructions.iter().try_for_each(|i| self.instruction(i))
+        block.instructions.iter().try_for_each(|instruction| match instruction {
+            Instruction::For { var, extent, carried, body } => self.for_loop(*var, *extent, carried, body),
+            single => self.each_copy(&mut |this, _| this.instruction(single)),
+        })
     }
 
     fn instruction(&mut self, instruction: &Instruction) -> Lowered {
@@ -167,42 +170,13 @@ impl Lowering<'_> {
         result
     }
 
-    fn for_loop(&mut self, var: LoopVar, extent: u64, carried: &[Carried], body: &Block) -> Lowered {
-        self.hoist(body)?;
-        let in_lanes = self.lane.is_some();
-        let mut registers = Vec::new();
-        for c in carried {
-            let initial = self.value(c.initial);
-            let register = self.copy(initial);
-            registers.push(register);
-        }
-        let bind = |this: &mut Self, value: Value, register: Virtual| {
-            this.bind(value, if in_lanes { Bound::Lanes(register) } else { Bound::Uniform(register) });
-        };
-        self.counted((0, 1, extent), &mut |this, binding| {
-            for (c, register) in carried.iter().zip(&registers) {
-                bind(this, c.parameter, *register);
-            }
-            this.with_variable(var, binding, |this| this.block(body))?;
-            // A value that goes on may be another parameter: all are read before any is written.
-            let next: Vec<Virtual> = carried.iter().map(|c| this.value(c.next)).collect();
-            let stays = |n: &Virtual| !registers.contains(n);
-            let next: Vec<Virtual> =
-                if next.iter().all(stays) { next } else { next.into_iter().map(|n| this.copy(n)).collect() };
-            for (destination, source) in registers.iter().zip(next) {
-                this.push(Machine::Copy { destination: *destination, source });
-            }
-            Ok(())
-        })?;
-        for (c, register) in carried.iter().zip(&registers) {
-            bind(self, c.result, *register);
-        }
-        Ok(())
-    }
-
     fn lanes_loop(&mut self, var: LoopVar, extent: u64, body: &Block) -> Lowered {
         self.hoist(body)?;
         let whole = extent / LANES as u64;
+        let together = super::rounds::copies(body, whole);
+        if together > 1 {
+            return self.jammed_loop(var, extent, together, body);
+        }
         let copies = if body.instructions.len() <= SHORT { COPIES.min(whole.max(1)) } else { 1 };
         let step = copies as i64 * LANES as i64;
         self.counted((0, step, whole / copies), &mut |this, binding| {
@@ -219,6 +193,24 @@ impl Lowering<'_> {
         if rest > 0 {
             let binding = Binding::Known((whole * LANES as u64) as i64);
             self.in_lanes(var, rest, binding, |this| this.block(body))?;
+        }
+        Ok(())
+    }
+
+    /// A vector loop with serial loops in it, several vectors at a time.
+    fn jammed_loop(&mut self, var: LoopVar, extent: u64, together: u64, body: &Block) -> Lowered {
+        let lanes = LANES as u64;
+        let whole = extent / lanes;
+        self.counted((0, (together * lanes) as i64, whole / together), &mut |this, binding| {
+            this.jammed(var, binding, together as usize, body)
+        })?;
+        let (done, left) = (whole / together * together, whole % together);
+        if left > 0 {
+            self.jammed(var, Binding::Known((done * lanes) as i64), left as usize, body)?;
+        }
+        let rest = (extent % lanes) as usize;
+        if rest > 0 {
+            self.in_lanes(var, rest, Binding::Known((whole * lanes) as i64), |this| this.block(body))?;
         }
         Ok(())
     }

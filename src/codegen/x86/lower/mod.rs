@@ -4,7 +4,7 @@
 //! all of them, so scalar code and vector code are one. `u8` is widened when it is loaded. What else there is (64-bit
 //! and 16-bit dtypes, integer division, scattered stores) is [`Unsupported`] and left to the other code generator.
 //!
-//! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`contract`].
+//! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`rounds`] (serial ones), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`contract`].
 
 use std::collections::HashMap;
 
@@ -21,6 +21,7 @@ mod control;
 mod fold;
 mod map;
 mod memory;
+mod rounds;
 mod tile;
 
 /// A kernel is not taken, and why.
@@ -75,6 +76,8 @@ struct Lowering<'k> {
     pointers: Vec<(usize, PointerKey, Virtual)>,
     lane: Option<Lane>,
     values: Vec<Option<Bound>>,
+    /// The vectors that are being written together.
+    copies: Option<rounds::Copies>,
     constants: HashMap<[u8; 32], u32>,
     labels: u32,
 }
@@ -95,6 +98,7 @@ pub fn lower(kernel: &Kernel) -> Result<Code256, Unsupported> {
         pointers: Vec::new(),
         lane: None,
         values: vec![None; kernel.values.len()],
+        copies: None,
         constants: HashMap::new(),
         labels: 0,
     };
