@@ -3,8 +3,8 @@
 use iced_x86::Code;
 
 use super::{Binding, Bound, LANES, Lowered, Lowering, Unsupported};
-use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual};
-use crate::ir::loops::{Cut, Matrix, Tile};
+use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain};
+use crate::ir::loops::{self, Affine, BufferId, Cut, Matrix, Tile};
 use crate::ir::types::DType;
 
 /// Steps of k written out in one round of the inner loop.
@@ -12,6 +12,15 @@ const UNROLL: u64 = 4;
 
 /// Vectors of sums; besides them one row's number and a row of B stay in registers.
 const MOST_SUMS: usize = 12;
+
+/// Below so many steps the product is done before anything that it asks for could come.
+const FEWEST_STEPS: u64 = 16;
+
+/// Buffers of fewer bytes are near anyway.
+const SMALLEST_FAR: u64 = 1 << 16;
+
+/// Bytes that memory moves together.
+const LINE: u64 = 64;
 
 /// A summed axis: its extent and the bytes that both operands move by.
 #[derive(Clone, Copy)]
@@ -58,6 +67,7 @@ impl Lowering<'_> {
         if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
             return Err(Unsupported("a tile of far rows"));
         }
+        self.fetch_ahead(&product)?;
         let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
         let sums = match tile.cut {
             None => {
@@ -75,6 +85,43 @@ impl Lowering<'_> {
             }
         };
         self.tile_epilogue(&product, &sums)
+    }
+
+    /// Asks for the memory that the epilogue touches, so that it comes while the product is summed. Rows are far apart, which the
+    /// machine does not foresee by itself.
+    fn fetch_ahead(&mut self, product: &Product<'_>) -> Lowered {
+        let tile = product.tile;
+        if tile.steps() < FEWEST_STEPS {
+            return Ok(());
+        }
+        self.hoist(&tile.epilogue)?;
+        let mut asked: Vec<(BufferId, &Affine)> = Vec::new();
+        for instruction in &tile.epilogue.instructions {
+            let (loops::Instruction::Load { buffer, address, .. } | loops::Instruction::Store { buffer, address, .. }) =
+                instruction
+            else {
+                continue;
+            };
+            let parameter = &self.kernel.buffers[buffer.0 as usize];
+            let bytes = parameter.dtype.bytes() as u64;
+            let in_rows = address.coefficient(tile.column) == 1 && address.coefficient(tile.row) != 0;
+            if !in_rows || parameter.elements * bytes < SMALLEST_FAR || asked.contains(&(*buffer, address)) {
+                continue;
+            }
+            asked.push((*buffer, address));
+            let code = if parameter.usage.writes() { Code::Prefetchw_m8 } else { Code::Prefetcht0_m8 };
+            // Lines may begin in the middle of a row: the last element's is asked for too.
+            let line = (LINE / bytes) as usize;
+            let last = tile.stored_columns as usize - 1;
+            let places = (0..=last).step_by(line).chain((!last.is_multiple_of(line)).then_some(last));
+            for (row, column) in (0..tile.rows).flat_map(|row| places.clone().map(move |column| (row, column))) {
+                let memory = self.with_variable(tile.row, Binding::Known(row as i64), |this| {
+                    this.with_variable(tile.column, Binding::Known(column as i64), |this| this.memory(*buffer, address))
+                })?;
+                self.push(plain(code, None, vec![memory.into()]));
+            }
+        }
+        Ok(())
     }
 
     fn zeros(&mut self, count: usize) -> Vec<Virtual> {
