@@ -1,7 +1,7 @@
 //! Cuts contractions into register tiles.
 //!
 //! A product large enough becomes loops over tiles of a fixed shape. The right operand is first packed into panels by a kernel of its
-//! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice. The left one is
+//! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice, and so it is if its rows are short. The left one is
 //! read where it lies if its depth is contiguous or its rows overlap, as the windows of a convolution do, and packed otherwise, since
 //! steps of a power of two miss the first cache. What no round of a repeat changes is packed once before it. Rounds that follow each other
 //! in both operands become one depth. The order of the sums never changes, so neither do the results.
@@ -37,6 +37,9 @@ const SMALLEST: u64 = 2048;
 
 /// With at most so many rows, counted in all loops that use the same right operand, that is read where it lies.
 const FEW_ROWS: u64 = 8;
+
+/// A right operand whose rows have at most so many elements is read where it lies: the panels of a row are in a few lines next to each other.
+const SHORT_ROW: u64 = 64;
 
 /// A left operand whose depth is not contiguous is packed for at least so many columns.
 const MANY_COLUMNS: u64 = 32;
@@ -162,11 +165,12 @@ impl Tiler {
         let dtype = kernel.values[contract.accumulator.0 as usize];
         let same_right = |var: LoopVar| contract.right.address.coefficient(var) == 0;
         let rows = site.around.iter().filter(|a| same_right(a.0)).fold(contract.rows, |n, a| n.saturating_mul(a.1));
-        let in_place = rows <= FEW_ROWS && contract.right.column_stride == 1;
-        let shape = match in_place {
+        let few_rows = rows <= FEW_ROWS && contract.right.column_stride == 1;
+        let shape = match few_rows {
             true => TileShape::in_place(dtype, contract.rows),
             false => TileShape::for_product(dtype, contract.columns),
         };
+        let in_place = few_rows || is_panels(&contract.right, contract.columns, shape);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
         let mut layout = Layout { shape, left_panel: None, right_packed: false };
         if !in_place {
@@ -179,6 +183,8 @@ impl Tiler {
             };
             packed_rounds(&mut cut.contract, |round, step| round.right_stride = step, shape.columns);
             layout.right_packed = true;
+        }
+        if !few_rows {
             let panel = LEFT_PANEL.next_multiple_of(shape.rows);
             let packing = Packing::of_left(site, panel);
             let source = &kernel.buffers[packing.source.0 as usize];
@@ -225,6 +231,12 @@ impl Tiler {
         product.buffers.push(Section::whole(packed));
         BufferId(product.buffers.len() as u32 - 1)
     }
+}
+
+/// Whether a right operand lies as its packed form would, or nearly: whole panels, of which few share a row.
+fn is_panels(right: &Matrix, columns: u64, shape: TileShape) -> bool {
+    let whole = columns.is_multiple_of(shape.columns);
+    whole && right.column_stride == 1 && right.row_stride.unsigned_abs() <= SHORT_ROW
 }
 
 /// Whether tiles pay for a product.
