@@ -174,7 +174,7 @@ impl Compiled {
     }
 
     /// Limits the bytes of what a training step keeps from the rounds of its `scan`s, 1 GiB by default: where they keep more, long ones keep only the carries
-    /// at about the square root of their rounds and run the others again. Results are the same.
+    /// at about the square root of their rounds and run the others again. Results are the same but for the order in which gradients are added up.
     pub fn set_memory(&mut self, bytes: u64) {
         self.memory = bytes;
     }

@@ -1,4 +1,4 @@
-//! Models with loops, compiled: they train to the same bits whatever is kept of their rounds and however many threads run, and to what the interpreter says.
+//! Models with loops, compiled: they train to the same numbers whatever is kept of their rounds, to the same bits however many threads run, and to what the interpreter says.
 
 use nnc::Session;
 use nnc::driver::{Entry, JitOptions, compile};
@@ -64,19 +64,32 @@ fn models() -> Vec<(&'static str, usize, usize, &'static str)> {
     ]
 }
 
+/// Losses and parameters that differ by no more than the order of sums makes of rounding errors.
+fn assert_near(name: &str, all: &(Vec<u64>, Vec<u8>), few: &(Vec<u64>, Vec<u8>)) {
+    for (a, b) in all.0.iter().zip(&few.0) {
+        let (a, b) = (f64::from_bits(*a), f64::from_bits(*b));
+        assert!((a - b).abs() <= 1e-5 * a.abs(), "{name}: the losses {a} and {b}");
+    }
+    let numbers = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    };
+    for (a, b) in numbers(&all.1).iter().zip(numbers(&few.1)) {
+        assert!((a - b).abs() <= 1e-4 * (1.0 + a.abs()), "{name}: the parameters {a} and {b}");
+    }
+}
+
 fn with_recipe(model: &str) -> String {
     format!("{model}\ntrain {{ minimize l with adam(lr=0.05); batch {ROWS} }}")
 }
 
 #[test]
-fn what_is_kept_of_the_rounds_does_not_change_a_bit() {
+fn what_is_kept_of_the_rounds_changes_no_result() {
     for (name, x, y, model) in models() {
         let source = with_recipe(model);
         let (x, y) = (numbers(ROWS * x), numbers(ROWS * y));
         let all = train(&mut session(&source, None, 1), &x, &y, 4);
         let few = train(&mut session(&source, Some(0), 1), &x, &y, 4);
-        assert_eq!(all.0, few.0, "{name}: the losses");
-        assert!(all.1 == few.1, "{name}: the parameters");
+        assert_near(name, &all, &few);
         assert!(all.0.iter().all(|l| f64::from_bits(*l).is_finite()), "{name}");
         assert_ne!(all.0[0], all.0[3], "{name}: nothing is learned");
     }
@@ -131,7 +144,7 @@ fn ten_thousand_steps_train_in_bounded_memory() {
     let (x, y) = (numbers(ROWS * STEPS), numbers(ROWS * 4));
     let mut all = session(&source, None, 1);
     let mut few = session(&source, Some(100_000), 1);
-    assert_eq!(train(&mut all, &x, &y, 2), train(&mut few, &x, &y, 2));
+    assert_near("ten thousand", &train(&mut all, &x, &y, 2), &train(&mut few, &x, &y, 2));
     let bytes = |s: &Session| s.workspace_bytes(Entry::TrainStep, ROWS);
     let kept = ROWS * 4 * STEPS * 4;
     assert!(bytes(&all) >= kept, "{} bytes keep everything", bytes(&all));

@@ -165,11 +165,11 @@ fn code_does_not_depend_on_the_number_of_rounds() {
         let net = Lstm { batch: 4, length, inputs: 8, units: 16, batch_first: false, reverse: false };
         [net.forward(), net.train_step(false)].map(|f| compile(&f, true).unwrap())
     };
-    for (short, long) in of(10).into_iter().zip(of(100_000)) {
-        assert_eq!(steps::calls(&short.steps).len(), steps::calls(&long.steps).len());
-        assert_eq!(short.kernels, long.kernels);
-        // A distance in memory, or the number of rounds, that does not fit into a byte takes three more.
-        assert!(code_bytes(&short).abs_diff(code_bytes(&long)) <= 64);
+    for (short, long) in of(1000).into_iter().zip(of(100_000)) {
+        // Of products over all rounds the edges may differ: a kernel, no more.
+        assert!(steps::calls(&short.steps).len().abs_diff(steps::calls(&long.steps).len()) <= 1);
+        let (few, many) = (code_bytes(&short), code_bytes(&long));
+        assert!(few.abs_diff(many) <= few / 8, "{few} bytes of code for 1000 rounds, {many} for 100000");
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn lower(
     debug_assert_eq!(verify::function(&function), Ok(()), "after segment");
     clock.stage("segment", &|| function.to_string())?;
     for pass in passes::GRAPH_PASSES {
-        function = pass.apply(&function).map_err(|e| Error::Unsupported(e.to_string()))?;
+        function =
+            pass.apply_within(&function, &passes::Limits { memory }).map_err(|e| Error::Unsupported(e.to_string()))?;
         debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
         clock.stage(pass.name, &|| function.to_string())?;
     }

@@ -36,6 +36,11 @@ impl Rewriter {
         self.values[old.node.0 as usize][old.output as usize]
     }
 
+    /// Where output `output` of an old node is, which may be one that the old node did not have.
+    pub fn value_of(&self, old: NodeId, output: u32) -> ValueId {
+        self.values[old.0 as usize][output as usize]
+    }
+
     /// Where the operands of an old node are.
     pub fn inputs(&self, node: &Node) -> Vec<ValueId> {
         node.inputs.iter().map(|v| self.value(*v)).collect()

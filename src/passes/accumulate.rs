@@ -1,14 +1,14 @@
 //! Sums over the rounds of a loop begin at what they are added to.
 //!
 //! `a + Σ f[r]`, where a loop forms the sum in a carry that begins at 0 and is read for nothing else, becomes a loop whose carry begins at `a`. So a loop in a loop,
-//! such as the gradient of a long loop cut by [`segment`](super::segment), adds up in the order in which one loop does: to the same bits.
+//! such as the gradient of a long loop cut by [`segment`](super::segment), adds up in the order in which one loop does, and without another addition.
 
 use std::sync::Arc;
 
 use std::collections::HashMap;
 
-use super::{GraphPass, PassError, dce};
-use crate::ir::graph::{Function, NodeId, ValueId};
+use super::{GraphPass, Limits, PassError, dce};
+use crate::ir::graph::{Function, Graph, NodeId, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::map::Map;
 use crate::ir::ops::scan::Scan;
@@ -19,7 +19,7 @@ use crate::ir::scalar::ScalarFunction;
 pub const PASS: GraphPass =
     GraphPass { name: "accumulate", doc: "lets sums over rounds begin at what they are added to", run };
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     if !super::bodies::any(function, |_| true) {
         return Ok(function.clone());
     }
@@ -71,7 +71,7 @@ fn sums(function: &Function) -> Sums {
             if start.node < sum.node
                 && carry < scan.carries as usize
                 && uses[sum] == 1
-                && is_zero(function, made.inputs[carry])
+                && is_zero(&function.graph, made.inputs[carry])
                 && is_sum(scan, carry)
             {
                 sums.starts.insert((sum.node, carry), *start);
@@ -83,12 +83,13 @@ fn sums(function: &Function) -> Sums {
     sums
 }
 
-fn is_zero(function: &Function, value: ValueId) -> bool {
-    matches!(&function.graph.node(value.node).op, Op::Constant(constant) if constant.known() == Some(0.0))
+/// Whether a value is 0 everywhere.
+pub(super) fn is_zero(graph: &Graph, value: ValueId) -> bool {
+    matches!(&graph.node(value.node).op, Op::Constant(constant) if constant.known() == Some(0.0))
 }
 
 /// Whether a carry is read by nothing but an addition whose result is its next value.
-fn is_sum(scan: &Scan, carry: usize) -> bool {
+pub(super) fn is_sum(scan: &Scan, carry: usize) -> bool {
     let (Some(before), graph) = (scan.argument_value(1 + carry), &scan.body.graph) else { return false };
     let after = scan.body.results[carry].value;
     let adds = matches!(graph.node(after.node).op, Op::Map(Map { function: ScalarFunction::Add }));

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{GraphPass, PassError, bodies};
+use super::{GraphPass, Limits, PassError, bodies};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::graph::{Function, Graph, NodeId, ValueId};
 use crate::ir::ops::{Op, VjpContext};
@@ -23,7 +23,7 @@ pub const PASS: GraphPass = GraphPass { name: "autodiff", doc: "expands gradient
 /// Nodes of a function with its gradients, bodies of loops included. Each derivative of a derivative multiplies them, so a short program can ask for any number.
 const MOST_NODES: usize = 500_000;
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut size = Size::default();
     let mut rewriter = Rewriter::new(function.graph.len());
     // The gradients known so far, by scalar and wanted value of the old graph.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{GraphPass, PassError};
+use super::{GraphPass, Limits, PassError};
 use crate::ir::graph::{Function, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::rewrite::Rewriter;
@@ -14,7 +14,7 @@ use crate::ir::scalar::ScalarFunction;
 /// The pass.
 pub const PASS: GraphPass = GraphPass { name: "cse", doc: "computes equal expressions once", run };
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut rewriter = Rewriter::new(function.graph.len());
     let mut known: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
     for (id, node) in function.graph.nodes() {

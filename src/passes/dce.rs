@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{GraphPass, PassError};
+use super::{GraphPass, Limits, PassError};
 use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::scan::Scan;
@@ -15,7 +15,7 @@ use crate::ir::rewrite::Rewriter;
 /// The pass.
 pub const PASS: GraphPass = GraphPass { name: "dce", doc: "leaves out nodes that no result depends on", run };
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     Ok(prune(function))
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{GraphPass, PassError};
+use super::{GraphPass, Limits, PassError};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::{Function, Node, ValueId};
@@ -30,7 +30,7 @@ const LEAST_STEPS: i64 = 96;
 /// All partial sums of one kernel's gradient, in elements.
 const MOST_PARTIAL: i64 = 1 << 21;
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
         let inputs = rewriter.inputs(node);

@@ -11,13 +11,13 @@ use crate::ir::ops::constant::Constant;
 use crate::ir::rewrite::Rewriter;
 use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::DType;
-use crate::passes::{GraphPass, PassError};
+use crate::passes::{GraphPass, Limits, PassError};
 
 /// The pass.
 pub const PASS: GraphPass =
     GraphPass { name: "half", doc: "arithmetic on f16 and bf16 becomes arithmetic in f32", run };
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut widening = Widening { rewriter: Rewriter::new(function.graph.len()), wide: HashMap::new() };
     for (id, node) in function.graph.nodes() {
         if computes_on_halves(function, node) {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::fuse::classify::{Class, classify};
-use super::{GraphPass, PassError, bodies, dce};
+use super::{GraphPass, Limits, PassError, bodies, dce};
 use crate::ir::graph::{Argument, Function, FunctionResult, Node, NodeId, ResultRole, Role, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::scan::Scan;
@@ -18,7 +18,7 @@ use crate::ir::rewrite::Rewriter;
 pub const PASS: GraphPass =
     GraphPass { name: "hoist", doc: "computes before a loop what is the same in every round", run };
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     if !bodies::any(function, |_| true) {
         return Ok(function.clone());
     }

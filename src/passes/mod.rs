@@ -17,8 +17,10 @@ pub mod dce;
 pub mod expand_convolutions;
 pub mod expand_math;
 pub mod fuse;
+pub mod gather_sums;
 pub mod half;
 pub mod hoist;
+pub mod keep;
 pub mod lower;
 pub mod plan_memory;
 pub mod segment;
@@ -38,6 +40,19 @@ pub struct PassError {
     pub scope: Arc<str>,
 }
 
+/// What passes may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that gradients of loops keep from the rounds beside the carries.
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { memory: segment::DEFAULT_LIMIT }
+    }
+}
+
 /// A pass on a function over a tensor graph of concrete types.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphPass {
@@ -46,7 +61,7 @@ pub struct GraphPass {
     /// One line.
     pub doc: &'static str,
     /// The pass on one function, the bodies of whose loops it has been through.
-    run: fn(&Function) -> Result<Function, PassError>,
+    run: fn(&Function, &Limits) -> Result<Function, PassError>,
 }
 
 impl GraphPass {
@@ -55,14 +70,24 @@ impl GraphPass {
     /// # Errors
     /// What the pass cannot do, as a sentence for the user.
     pub fn apply(&self, function: &Function) -> Result<Function, PassError> {
-        let inside = bodies::map(function, |body| self.apply(body))?;
-        (self.run)(&inside)
+        self.apply_within(function, &Limits::default())
+    }
+
+    /// As [`apply`](Self::apply), within limits.
+    ///
+    /// # Errors
+    /// As `apply`.
+    pub fn apply_within(&self, function: &Function, limits: &Limits) -> Result<Function, PassError> {
+        let inside = bodies::map(function, |body| self.apply_within(body, limits))?;
+        (self.run)(&inside, limits)
     }
 }
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[
     autodiff::PASS,
+    keep::PASS,
+    gather_sums::PASS,
     accumulate::PASS,
     expand_convolutions::PASS,
     simplify::PASS,

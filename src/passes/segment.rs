@@ -1,8 +1,8 @@
 //! Cuts a long loop that is differentiated into a loop of loops, so that not all of its carries are kept.
 //!
 //! The gradient of a loop needs the carries before every round. Of `n` rounds in `m` segments of `s`, the loop over the segments keeps the `m` carries before
-//! each, and its gradient runs a segment again to find the `s` within: `m + s` instead of `n`, about twice the square root. What a round computes is the same, and
-//! with [`accumulate`](super::accumulate) so is the order of every sum, so results are the same bits. (A zero may change its sign where rounds are left over.)
+//! each, and its gradient runs a segment again to find the `s` within: `m + s` instead of `n`, about twice the square root. What a round computes is the same bits. Gradients by what all
+//! rounds share are added up in another order where [`gather_sums`](super::gather_sums) makes one product of all rounds.
 //! Griewank and Walther 2000 cut further, to a logarithm.
 
 use std::sync::Arc;

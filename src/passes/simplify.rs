@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{GraphPass, PassError};
+use super::{GraphPass, Limits, PassError};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::{Function, ValueId};
@@ -114,7 +114,7 @@ impl Simplifier<'_> {
     }
 }
 
-fn run(function: &Function) -> Result<Function, PassError> {
+fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     if function.graph.nodes().any(|(_, node)| matches!(node.op, Op::Grad(_))) {
         return Ok(function.clone());
     }

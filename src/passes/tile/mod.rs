@@ -41,8 +41,11 @@ const FEW_ROWS: u64 = 8;
 /// A right operand whose rows have at most so many elements is read where it lies: the panels of a row are in a few lines next to each other.
 const SHORT_ROW: u64 = 64;
 
-/// A left operand whose depth is not contiguous is packed for at least so many columns.
+/// A left operand whose depth is not contiguous is packed for at least so many columns, if its steps are multiples of [`FEW_SETS`] bytes, which
+/// leaves them few places in the first cache, or else for so very many.
 const MANY_COLUMNS: u64 = 32;
+const VERY_MANY_COLUMNS: u64 = 128;
+const FEW_SETS: u64 = 512;
 
 /// A left operand is not packed if that would take so many times its room.
 const MOST_COPIES: u64 = 2;
@@ -189,7 +192,9 @@ impl Tiler {
             let packing = Packing::of_left(site, panel);
             let source = &kernel.buffers[packing.source.0 as usize];
             let copies = packing.elements() > MOST_COPIES.saturating_mul(source.elements);
-            if contract.left.column_stride != 1 && contract.columns >= MANY_COLUMNS && !copies {
+            let bytes = contract.left.column_stride.unsigned_abs() * dtype.bytes() as u64;
+            let enough = if bytes.is_multiple_of(FEW_SETS) { MANY_COLUMNS } else { VERY_MANY_COLUMNS };
+            if contract.left.column_stride != 1 && contract.columns >= enough && !copies {
                 cut.contract.left = Matrix {
                     buffer: self.pack(&mut product, &packing),
                     address: packing.packed_address(),
