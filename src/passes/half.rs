@@ -99,7 +99,7 @@ mod tests {
 
     fn lines(nodes: &str) -> Vec<String> {
         let function = text::parse(nodes).unwrap();
-        let widened = run(&function).unwrap();
+        let widened = run(&function, &Limits::default()).unwrap();
         verify::function(&widened).unwrap();
         let printed = widened.to_string();
         printed.lines().map(str::trim).filter(|l| l.starts_with('%')).map(str::to_string).collect()
