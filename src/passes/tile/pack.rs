@@ -5,8 +5,13 @@
 
 use super::site::Site;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
+use crate::ir::loops::sums::divisor;
 use crate::ir::loops::{Affine, BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Matrix, Section};
 use crate::passes::lower::finish::Draft;
+
+/// Rows of more elements are packed in bands of about [`BAND`] rows.
+const LONG_ROW: u64 = 128;
+const BAND: u64 = 8;
 
 /// An operand of a product as it is packed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -148,12 +153,39 @@ impl Panels<'_> {
                 self.loops(b, vars, source, target);
                 vars.pop();
             }),
-            None if self.panels == 1 => self.panel(b, vars, first, source, target),
-            None => b.for_each(self.panels, |b, panel| self.panel(b, vars, first.plus(panel, 1), source, target)),
+            None if self.panels == 1 => self.panel(b, vars, first, None, (source, target)),
+            None => match self.band() {
+                Some((bands, rows)) => b.for_each(bands, |b, band| {
+                    b.for_each(self.panels, |b, panel| {
+                        self.panel(b, vars, first.clone().plus(panel, 1), Some((band, rows)), (source, target));
+                    });
+                }),
+                None => b.for_each(self.panels, |b, panel| {
+                    self.panel(b, vars, first.clone().plus(panel, 1), None, (source, target));
+                }),
+            },
         }
     }
 
-    fn panel(&self, b: &mut BlockBuilder<'_>, vars: &[LoopVar], panel: Affine, source: BufferId, target: BufferId) {
+    /// Long rows are read in bands of some rows, from panel to panel, and not each panel from the first row to the last, which would have left the
+    /// caches when the next panel reads the other half of its lines. The number of bands and the rows of each.
+    fn band(&self) -> Option<(u64, u64)> {
+        let [(rows, stride)] = self.packing.depth[..] else { return None };
+        if self.packing.lane_stride != 1 || stride.unsigned_abs() < LONG_ROW || !self.packing.around.is_empty() {
+            return None;
+        }
+        let size = divisor(rows, BAND / 2, 2 * BAND)?;
+        Some((rows / size, size))
+    }
+
+    fn panel(
+        &self,
+        b: &mut BlockBuilder<'_>,
+        vars: &[LoopVar],
+        panel: Affine,
+        band: Option<(LoopVar, u64)>,
+        buffers: (BufferId, BufferId),
+    ) {
         let p = self.packing;
         let width = p.width as i64;
         let around: Vec<(LoopVar, u64)> = vars.iter().zip(&p.around).map(|(v, (_, extent))| (*v, *extent)).collect();
@@ -162,7 +194,14 @@ impl Panels<'_> {
         });
         let from = origin.sum(&panel.times(width * p.lane_stride));
         let to = p.batch_address(&around).sum(&panel.times(width * p.steps() as i64));
-        self.steps(b, &p.depth, (from, to), (source, target));
+        match (band, &p.depth[..]) {
+            (Some((band, rows)), [(_, stride)]) => {
+                let from = from.plus(band, stride * rows as i64);
+                let to = to.plus(band, width * rows as i64);
+                self.steps(b, &[(rows, *stride)], (from, to), buffers);
+            }
+            _ => self.steps(b, &p.depth, (from, to), buffers),
+        }
     }
 
     /// The steps of the summed axes `depth`, the outermost first.
