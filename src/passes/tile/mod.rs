@@ -11,8 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::ir::loops::steps::written;
 use crate::ir::loops::{
-    Buffer, BufferId, BufferParameter, Call, Contract, Cut, Instruction, Kernel, LoopVar, Matrix, Place, Program,
-    Repeat, Round, Section, Step,
+    Affine, Buffer, BufferId, BufferParameter, Call, Contract, Cut, Instruction, Kernel, LoopVar, Matrix, Place,
+    Program, Repeat, Round, Section, Step,
 };
 use crate::ir::types::DType;
 use crate::passes::LoopPass;
@@ -24,7 +24,7 @@ mod pack;
 mod rename;
 mod site;
 
-use nest::Layout;
+use nest::{Layout, LeftPanel};
 use pack::Packing;
 use site::Site;
 
@@ -52,6 +52,9 @@ const MOST_COPIES: u64 = 2;
 
 /// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is most of a cache line.
 const LEFT_PANEL: u64 = 12;
+
+/// Bytes that stay in the second cache while others pass through it.
+const NEAR: u64 = 1 << 18;
 
 /// The register tile: rows and columns of accumulators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -175,7 +178,7 @@ impl Tiler {
         };
         let in_place = few_rows || is_panels(&contract.right, contract.columns, shape);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
-        let mut layout = Layout { shape, left_panel: None, right_packed: false };
+        let mut layout = Layout { shape, left_panel: None, right_packed: false, panels_outside: false };
         if !in_place {
             let packing = Packing::of_right(site, shape.columns);
             cut.contract.right = Matrix {
@@ -188,27 +191,54 @@ impl Tiler {
             layout.right_packed = true;
         }
         if !few_rows {
-            let panel = LEFT_PANEL.next_multiple_of(shape.rows);
-            let packing = Packing::of_left(site, panel);
-            let source = &kernel.buffers[packing.source.0 as usize];
-            let copies = packing.elements() > MOST_COPIES.saturating_mul(source.elements);
-            let bytes = contract.left.column_stride.unsigned_abs() * dtype.bytes() as u64;
-            let enough = if bytes.is_multiple_of(FEW_SETS) { MANY_COLUMNS } else { VERY_MANY_COLUMNS };
-            if contract.left.column_stride != 1 && contract.columns >= enough && !copies {
-                cut.contract.left = Matrix {
-                    buffer: self.pack(&mut product, &packing),
-                    address: packing.packed_address(),
-                    row_stride: 1,
-                    column_stride: panel as i64,
-                };
-                packed_rounds(&mut cut.contract, |round, step| round.left_stride = step, panel);
-                layout.left_panel = Some(panel);
-            }
+            layout.left_panel = self.pack_left(&mut product, site, &mut cut.contract, shape);
         }
+        layout.panels_outside = layout.right_packed && panels_outside(kernel, site, shape);
         join_rounds(&mut cut.contract);
         for draft in nest::kernels(&product, &cut, layout) {
             self.shared.call(draft, &kernel.name);
         }
+    }
+
+    /// Packs the left operand where that pays, and says how its panels lie.
+    fn pack_left(
+        &mut self,
+        product: &mut Draft,
+        site: &Site,
+        contract: &mut Contract,
+        shape: TileShape,
+    ) -> Option<LeftPanel> {
+        let left = &site.contract.left;
+        let parameter = &product.kernel.buffers[left.buffer.0 as usize];
+        let bytes = left.column_stride.unsigned_abs() * parameter.dtype.bytes() as u64;
+        let enough = if bytes.is_multiple_of(FEW_SETS) { MANY_COLUMNS } else { VERY_MANY_COLUMNS };
+        if left.column_stride == 1 || site.contract.columns < enough {
+            return None;
+        }
+        let rows = LEFT_PANEL.next_multiple_of(shape.rows);
+        let packing = Packing::of_left(site, rows);
+        if packing.elements() <= MOST_COPIES.saturating_mul(parameter.elements) {
+            contract.left = Matrix {
+                buffer: self.pack(product, &packing),
+                address: packing.packed_address(),
+                row_stride: 1,
+                column_stride: rows as i64,
+            };
+            packed_rounds(contract, |round, step| round.left_stride = step, rows);
+            return Some(LeftPanel { rows, stride: packing.steps() * rows });
+        }
+        // Windows overlap: what they lie in is packed, and they stay windows of that.
+        let length = site.contract.rows as i64;
+        let packing = Packing::of_lines(site, parameter.elements, rows)?;
+        let moved = |distance: i64| distance / length * rows as i64;
+        let address = Affine {
+            constant: moved(left.address.constant),
+            terms: left.address.terms.iter().map(|(var, factor)| (*var, moved(*factor))).collect(),
+        };
+        let buffer = self.pack(product, &packing);
+        contract.left = Matrix { buffer, address, row_stride: 1, column_stride: moved(left.column_stride) };
+        contract.rounds.iter_mut().for_each(|round| round.left_stride = moved(round.left_stride));
+        Some(LeftPanel { rows, stride: packing.steps() * rows })
     }
 
     /// Packs an operand of `product`, unless an earlier product left the same, and makes the packed one a parameter.
@@ -242,6 +272,23 @@ impl Tiler {
 fn is_panels(right: &Matrix, columns: u64, shape: TileShape) -> bool {
     let whole = columns.is_multiple_of(shape.columns);
     whole && right.column_stride == 1 && right.row_stride.unsigned_abs() <= SHORT_ROW
+}
+
+/// Whether the panels of the right operand are gone through outside of the loops around a product: where that operand is too large for the second
+/// cache, and reading the left one for each panel moves less memory than reading the right one in each round of those loops.
+fn panels_outside(kernel: &Kernel, site: &Site, shape: TileShape) -> bool {
+    let contract = &site.contract;
+    let moves = |var: &LoopVar| contract.right.address.coefficient(*var) != 0;
+    if site.around.iter().any(|(var, ..)| moves(var)) {
+        return false;
+    }
+    let rounds = site.around.iter().fold(1u64, |rounds, (_, extent, _)| rounds.saturating_mul(*extent));
+    let parameter = &kernel.buffers[contract.left.buffer.0 as usize];
+    let bytes = |elements: u64| elements.saturating_mul(parameter.dtype.bytes() as u64);
+    let panels = contract.columns.div_ceil(shape.columns);
+    let (left, right) = (bytes(parameter.elements), bytes(contract.columns.saturating_mul(contract.steps())));
+    let left_again = if left > NEAR { panels } else { 1 };
+    right > NEAR && left.saturating_mul(left_again) < right.saturating_mul(rounds)
 }
 
 /// Whether tiles pay for a product.

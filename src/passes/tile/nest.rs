@@ -20,16 +20,27 @@ const SMALLEST_PARALLEL: u64 = 1 << 18;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub shape: TileShape,
-    /// Rows of a panel, if the left operand is packed.
-    pub left_panel: Option<u64>,
+    /// How the left operand is packed, if it is.
+    pub left_panel: Option<LeftPanel>,
     /// Only a packed right operand has readable padding beyond its last column.
     pub right_packed: bool,
+    /// Whether each panel of the right operand goes through all loops around the product, not each round of these through all panels.
+    pub panels_outside: bool,
+}
+
+/// Panels of a packed left operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftPanel {
+    /// Rows of one, which are neighbours in each step of the depth.
+    pub rows: u64,
+    /// Elements from one to the next.
+    pub stride: u64,
 }
 
 impl Layout {
     /// Rows that are handled together: those of a panel, or of a tile.
     fn strip(self) -> u64 {
-        self.left_panel.unwrap_or(self.shape.rows)
+        self.left_panel.map_or(self.shape.rows, |panel| panel.rows)
     }
 }
 
@@ -64,9 +75,9 @@ fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
     let rows = span(contract.rows, layout.strip());
     let columns = span(contract.columns, layout.shape.columns);
     let work = contract.rows.saturating_mul(contract.columns).saturating_mul(contract.steps());
-    let all = if work < SMALLEST_PARALLEL {
+    let all = if work < SMALLEST_PARALLEL && !layout.panels_outside {
         vec![Cover::Region { rows, columns }]
-    } else if contract.rows >= contract.columns {
+    } else if contract.rows >= contract.columns && !layout.panels_outside {
         let strips = strips_of_block(rows.count, layout.strip());
         let done = rows.count / strips * strips;
         let left = Span { start: done, count: rows.count - done, rest: rows.rest };
@@ -98,21 +109,29 @@ pub fn kernels(product: &Draft, site: &Site, layout: Layout) -> Vec<Draft> {
     let one = |cover: Cover| {
         let kernel = Kernel { parallel: None, ..product.kernel.clone() };
         let mut writer = Writer { kernel, site, layout };
-        let inner = writer.cover(&cover);
-        let body = wrap(site, inner);
+        let body = match cover {
+            Cover::Panels { tiles, rows } if layout.panels_outside => {
+                let panels = writer.counted(tiles, |w, panel| w.panel(&panel, rows, site));
+                Block { instructions: site.before.iter().cloned().chain(panels).collect() }
+            }
+            _ => {
+                let inner = wrap(site, writer.cover(&cover));
+                Block { instructions: site.before.iter().cloned().chain(inner).collect() }
+            }
+        };
         Draft { kernel: Kernel { body, ..writer.kernel }, buffers: product.buffers.clone() }
     };
     covers(&site.contract, layout).into_iter().map(one).collect()
 }
 
 /// The loops around a contraction, around `inner`.
-fn wrap(site: &Site, inner: Vec<Instruction>) -> Block {
+fn wrap(site: &Site, inner: Vec<Instruction>) -> Vec<Instruction> {
     let mut instructions = inner;
     for (var, extent, before) in site.around.iter().rev() {
         let body = Block { instructions: before.iter().cloned().chain(instructions).collect() };
         instructions = vec![Instruction::For { var: *var, extent: *extent, carried: Vec::new(), body }];
     }
-    Block { instructions: site.before.iter().cloned().chain(instructions).collect() }
+    instructions
 }
 
 struct Writer<'s> {
@@ -147,6 +166,13 @@ impl Writer<'_> {
                 self.columns(*columns, |w, column, stored| w.rows(*rows, &mut |w, rows| w.tile(rows, &column, stored)))
             }
         }
+    }
+
+    /// One panel in all rounds of the loops around.
+    fn panel(&mut self, panel: &Affine, rows: Span, site: &Site) -> Vec<Instruction> {
+        let width = self.layout.shape.columns;
+        let column = panel.times(width as i64);
+        wrap(site, self.rows(rows, &mut |w, rows| w.tile(rows, &column, width)))
     }
 
     /// The tiles of a range of columns: full ones in a loop, then the rest.
@@ -193,9 +219,8 @@ impl Writer<'_> {
     ) -> Vec<Instruction> {
         let (whole, tile) = (self.layout.strip() as i64, self.layout.shape.rows);
         let contract = &self.site.contract;
-        // In a packed operand, panels of `steps · width` elements follow each other, and rows in one are neighbours.
         let (panel, row_step) = match self.layout.left_panel {
-            Some(rows) => ((contract.steps() * rows) as i64, 1),
+            Some(panel) => (panel.stride as i64, 1),
             None => (whole * contract.left.row_stride, contract.left.row_stride),
         };
         let mut part = |w: &mut Self, row: Affine, height: u64| {

@@ -46,6 +46,26 @@ impl Packing {
         Packing::new(site, left, (c.rows, left.row_stride), depth, width)
     }
 
+    /// All lines of the array in which the left operand's rows lie, `elements` in all, in panels of `width` rows. A line is as long as there are rows. `None`
+    /// if some step leads into the middle of a line.
+    pub fn of_lines(site: &Site, elements: u64, width: u64) -> Option<Packing> {
+        let (c, left) = (&site.contract, &site.contract.left);
+        let length = i64::try_from(c.rows).ok()?;
+        let terms = left.address.terms.iter().map(|t| t.1);
+        let rounds = c.rounds.iter().map(|r| r.left_stride);
+        let mut steps = terms.chain(rounds).chain([left.address.constant, left.column_stride]);
+        let lines = left.row_stride == 1 && elements.is_multiple_of(c.rows) && steps.all(|s| s >= 0 && s % length == 0);
+        lines.then(|| Packing {
+            source: left.buffer,
+            address: Affine::default(),
+            around: Vec::new(),
+            lanes: c.rows,
+            lane_stride: 1,
+            depth: vec![(elements / c.rows, length)],
+            width,
+        })
+    }
+
     fn new(
         site: &Site,
         matrix: &Matrix,
