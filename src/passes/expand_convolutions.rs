@@ -3,6 +3,8 @@
 //! Windows are a view, so nothing is copied but for padding. Groups become a batch label. The kernel's gradient is summed in parts of the
 //! batch and of the outermost spatial axis, which run in parallel, keep sums short and what they read in the first cache.
 
+mod phases;
+
 use std::sync::Arc;
 
 use super::{GraphPass, Limits, PassError};
@@ -28,7 +30,7 @@ pub const PASS: GraphPass =
 const LEAST_STEPS: i64 = 96;
 
 /// All partial sums of one kernel's gradient, in elements.
-const MOST_PARTIAL: i64 = 1 << 21;
+const MOST_PARTIAL: i64 = 5_000_000;
 
 fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut rewriter = Rewriter::new(function.graph.len());
@@ -47,6 +49,9 @@ fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
 /// What stands for a node; `None` if the node stays.
 fn expand(b: &mut GraphBuilder, node: &Node, inputs: &[ValueId]) -> Option<Result<ValueId, TypeError>> {
     match &node.op {
+        Op::Convolve(op) if phases::apply_to(&op.geometry) => {
+            Some(phases::convolve(b, &op.geometry, (inputs[0], inputs[1]), &node.outputs[0].shape, &convolve))
+        }
         Op::Convolve(op) => Some(convolve(b, &op.geometry, inputs[0], inputs[1])),
         Op::ConvolveKernel(op) => Some(kernel_gradient(b, &op.geometry, &op.sizes, inputs[0], inputs[1])),
         Op::OverlapAdd(op) => side_by_side(b, op, inputs[0]),
