@@ -37,9 +37,12 @@ impl Search {
     }
 }
 
-/// Joins greedily: first every unit with the makers of what it reads at the same point, then siblings that read the same.
+/// Joins greedily: first folds that find each other's results, then every unit with the makers of what it reads at the same point, then siblings that read the same.
 pub fn merge(units: &Units) -> Grouping {
     let mut groups = Grouping::new(units);
+    for (extreme, place) in &units.companions {
+        groups.try_join(units, *extreme, *place);
+    }
     for unit in 0..units.work.len() {
         for read in units.reads[unit].iter().filter(|r| r.same_point) {
             if let Some(maker) = units.maker(read.value) {
@@ -84,9 +87,14 @@ impl Grouping {
 
     fn fits(&self, units: &Units, a: usize, b: usize) -> bool {
         let (x, y) = (&self.members[a], &self.members[b]);
-        let folds = x.iter().chain(y).filter(|u| units.folds[**u]).count();
+        let folds: Vec<usize> = x.iter().chain(y).copied().filter(|u| units.folds[*u]).collect();
+        let one_fold = match folds[..] {
+            [] | [_] => true,
+            [a, b] => units.companions.contains(&(a, b)) || units.companions.contains(&(b, a)),
+            _ => false,
+        };
         let alone = x.iter().chain(y).any(|u| units.alone[*u]);
-        units.spaces[x[0]] == units.spaces[y[0]] && folds <= 1 && !alone && x.len() + y.len() <= LARGEST_GROUP
+        units.spaces[x[0]] == units.spaces[y[0]] && one_fold && !alone && x.len() + y.len() <= LARGEST_GROUP
     }
 
     /// Whether a third group runs after `from` and before `to`.

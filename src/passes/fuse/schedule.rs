@@ -12,6 +12,7 @@ use super::merge::Grouping;
 use super::units::{Units, Work};
 use super::{Destination, Group, Kind, Store};
 use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::scalar::Monoid;
 use crate::passes::lower::view;
 
 /// The groups in the order in which they run.
@@ -62,6 +63,12 @@ fn group(
 }
 
 fn kind(analysis: &Analysis, members: &[NodeId]) -> Kind {
+    // Of two folds, the one that finds the other's result as well is what the group does.
+    let finds_place =
+        |id: &&NodeId| matches!(analysis.class(**id), Class::Reduce { monoid: Monoid::ArgMax | Monoid::ArgMin, .. });
+    if let Some(id) = members.iter().find(finds_place) {
+        return Kind::Reduce(*id);
+    }
     let folding = members.iter().find_map(|id| match analysis.class(*id) {
         Class::Reduce { .. } => Some(Kind::Reduce(*id)),
         Class::Contract { .. } => Some(Kind::Contract(*id)),

@@ -7,6 +7,7 @@ use super::classify::Class;
 use super::inline::Inlined;
 use crate::ir::graph::{Function, NodeId, ResultRole, ValueId};
 use crate::ir::loops::{Affine, LoopVar};
+use crate::ir::scalar::Monoid;
 use crate::passes::lower::view;
 
 /// What a unit computes.
@@ -53,7 +54,12 @@ pub struct Units {
     /// Whether the unit folds or must stay alone.
     pub folds: Vec<bool>,
     pub alone: Vec<bool>,
+    /// Pairs of folds of which one finds the other's result as well.
+    pub companions: Vec<(usize, usize)>,
 }
+
+/// Fewer results of a fold than this are left to folds that can be cut for threads.
+const FEWEST_RESULTS: usize = 64;
 
 impl Units {
     /// One unit for each node that is work of its own and not computed inside another.
@@ -69,6 +75,7 @@ impl Units {
             after: Vec::new(),
             folds: Vec::new(),
             alone: Vec::new(),
+            companions: Vec::new(),
         };
         for (id, _) in function.graph.nodes() {
             if analysis.is_real(id) && !inlined.inside[id.0 as usize] {
@@ -79,7 +86,32 @@ impl Units {
                 units.push(Work::Node(id), space, reads, folds, class.is_alone());
             }
         }
+        units.find_companions(function, analysis);
         units
+    }
+
+    /// Where the largest element stands is found by looking for it: a fold for the one gives the other.
+    fn find_companions(&mut self, function: &Function, analysis: &Analysis) {
+        let mut extremes: BTreeMap<(ValueId, Vec<usize>, bool), usize> = BTreeMap::new();
+        let fold = |unit: usize| match self.work[unit] {
+            Work::Node(id) => match analysis.class(id) {
+                Class::Reduce { axes, monoid } => Some((function.graph.node(id).inputs[0], axes.clone(), *monoid)),
+                _ => None,
+            },
+            Work::Copy { .. } => None,
+        };
+        for unit in 0..self.work.len() {
+            if let Some((operand, axes, monoid @ (Monoid::Max | Monoid::Min))) = fold(unit) {
+                extremes.insert((operand, axes, monoid == Monoid::Max), unit);
+            }
+        }
+        for unit in 0..self.work.len() {
+            let Some((operand, axes, monoid @ (Monoid::ArgMax | Monoid::ArgMin))) = fold(unit) else { continue };
+            let many = self.spaces[unit].iter().product::<usize>() >= FEWEST_RESULTS;
+            if let (true, Some(extreme)) = (many, extremes.get(&(operand, axes, monoid == Monoid::ArgMax))) {
+                self.companions.push((*extreme, unit));
+            }
+        }
     }
 
     fn push(&mut self, work: Work, space: Vec<usize>, reads: Vec<UnitRead>, folds: bool, alone: bool) -> usize {

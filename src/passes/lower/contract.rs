@@ -125,7 +125,7 @@ impl Product {
             index = self.extents.iter().map(|_| Affine::scaled(b.variable(), 1)).collect();
             let result = b.value(self.dtype);
             let point = self.point(&index);
-            emitter.scope(Some((self.root, result)), |e| e.stores(b, group, &point));
+            emitter.scope(&[(self.root, result)], |e| e.stores(b, group, &point));
         });
         let epilogue = Addresses::of(&kernel.body);
         let mut all = epilogue.clone();
@@ -215,7 +215,7 @@ impl Product {
         around.extend(shape.row.as_ref().map(|a| (a, Affine::scaled(row, 1))));
         around.push((&shape.column, Affine::scaled(column, 1)));
         let point = self.point(&spread(self.extents.len(), &around));
-        let epilogue = b.block(|b| e.scope(Some((self.root, accumulator)), |e| e.stores(b, group, &point)));
+        let epilogue = b.block(|b| e.scope(&[(self.root, accumulator)], |e| e.stores(b, group, &point)));
         b.push(Instruction::Contract(Box::new(Contract {
             row,
             rows: shape.row.as_ref().map_or(1, |a| a.extent),
@@ -249,7 +249,7 @@ impl Product {
         };
         fold.lower(cx, group, &|e, b, results, index| {
             let point = self.point(index);
-            e.scope(Some((self.root, results[0])), |e| e.stores(b, group, &point));
+            e.scope(&[(self.root, results[0])], |e| e.stores(b, group, &point));
         })
     }
 }

@@ -77,7 +77,8 @@ pub struct Emitter<'a> {
     /// The array of each buffer parameter.
     parameters: Vec<u32>,
     known: HashMap<(ValueId, Vec<Affine>), Value>,
-    root: Option<(NodeId, Value)>,
+    /// What folds of this kernel found.
+    roots: Vec<(NodeId, Value)>,
     /// The point of the group's space at which its members are computed.
     point: Vec<Affine>,
 }
@@ -86,7 +87,7 @@ impl<'a> Emitter<'a> {
     /// For a kernel that computes what `group` does.
     pub fn new(cx: &'a Context<'a>, group: &Group) -> Self {
         let computed = group.members.iter().chain(&group.inlined).copied().collect();
-        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), root: None, point: Vec::new() }
+        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), roots: Vec::new(), point: Vec::new() }
     }
 
     /// The kernel's parameter for an array; its use is found when the kernel is complete.
@@ -106,19 +107,17 @@ impl<'a> Emitter<'a> {
     }
 
     /// Runs `write` with nothing remembered and forgets what it computed, as fits the edge of a block.
-    pub fn scope<R>(&mut self, root: Option<(NodeId, Value)>, write: impl FnOnce(&mut Self) -> R) -> R {
-        let (known, outer) = (std::mem::take(&mut self.known), std::mem::replace(&mut self.root, root));
+    pub fn scope<R>(&mut self, roots: &[(NodeId, Value)], write: impl FnOnce(&mut Self) -> R) -> R {
+        let (known, outer) = (std::mem::take(&mut self.known), std::mem::replace(&mut self.roots, roots.to_vec()));
         let result = write(self);
-        (self.known, self.root) = (known, outer);
+        (self.known, self.roots) = (known, outer);
         result
     }
 
     /// The element of `value` at `index`.
     pub fn element(&mut self, b: &mut BlockBuilder<'_>, value: ValueId, index: &[Affine]) -> Value {
-        if let Some((node, root)) = self.root
-            && node == value.node
-        {
-            return root;
+        if let Some((_, root)) = self.roots.iter().find(|(node, _)| *node == value.node) {
+            return *root;
         }
         let key = (value, index.to_vec());
         if let Some(known) = self.known.get(&key) {

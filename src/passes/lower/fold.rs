@@ -70,7 +70,7 @@ impl Fold<'_> {
             element.instructions.into_iter().for_each(|i| b.push(i));
             let results: Vec<Value> = self.neutral().iter().map(|(dtype, _)| b.value(*dtype)).collect();
             let kept: Vec<Affine> = self.kept_only(&index);
-            emitter.scope(None, |e| sink(e, b, &results, &kept));
+            emitter.scope(&[], |e| sink(e, b, &results, &kept));
         });
         let addresses = Addresses::of(&kernel.body);
         let classes: Vec<u8> = self.reduced.iter().map(|r| if *r { REDUCED } else { KEPT }).collect();

@@ -76,7 +76,7 @@ impl Nest<'_> {
         let results = self.accumulate(e, b, &loops, &around);
         let mut index = self.index(&around);
         index.extend(self.number.clone());
-        e.scope(None, |e| (self.sink)(e, b, &results, &index));
+        e.scope(&[], |e| (self.sink)(e, b, &results, &index));
     }
 
     fn reduced(&self) -> Vec<usize> {
@@ -149,7 +149,7 @@ impl Nest<'_> {
 
     fn element(&self, e: &mut Emitter<'_>, b: &mut BlockBuilder<'_>, around: &Around) -> Vec<Value> {
         let index = self.index(around);
-        let value = e.scope(None, |e| (self.fold.element)(e, b, &index));
+        let value = e.scope(&[], |e| (self.fold.element)(e, b, &index));
         monoid::element(b, self.fold.monoid, value, self.fold.position(&index))
     }
 

@@ -8,7 +8,7 @@ use crate::ir::graph::NodeId;
 use crate::ir::loops::build::BlockBuilder;
 use crate::ir::loops::{Affine, Value};
 use crate::ir::scalar::Monoid;
-use crate::passes::fuse::Group;
+use crate::passes::fuse::{Class, Group};
 
 /// The kernels of a group whose root reduces `axes` of its operand.
 pub fn lower(cx: &mut Context<'_>, group: &Group, root: NodeId, axes: &[usize], monoid: Monoid) -> Vec<Draft> {
@@ -23,9 +23,14 @@ pub fn lower(cx: &mut Context<'_>, group: &Group, root: NodeId, axes: &[usize], 
     let space: Vec<usize> = (0..extents.len()).filter(|a| !reduced[*a] && extents[*a] != 1).collect();
     let dtype = function.graph.type_of(operand).dtype;
     let fold = Fold { monoid, dtype, extents, reduced, element: Box::new(element) };
+    // A fold that looks for a place has found what is there.
+    let is_fold = |id: &&NodeId| **id != root && matches!(analysis.class(**id), Class::Reduce { .. });
+    let companion = group.members.iter().find(is_fold).copied();
     fold.lower(cx, group, &|e, b, results, index| {
         let result: Value = results[usize::from(monoid::keeps_index(monoid))];
+        let roots: Vec<(NodeId, Value)> =
+            std::iter::once((root, result)).chain(companion.map(|id| (id, results[0]))).collect();
         let point: Vec<Affine> = space.iter().map(|a| index[*a].clone()).collect();
-        e.scope(Some((root, result)), |e| e.stores(b, group, &point));
+        e.scope(&roots, |e| e.stores(b, group, &point));
     })
 }

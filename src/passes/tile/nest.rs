@@ -13,6 +13,9 @@ use crate::passes::lower::finish::Draft;
 /// Rows of a block: with a panel of usual depth they fit into the first cache.
 const BLOCK_ROWS: u64 = 24;
 
+/// Rows of a tile below which its sums wait for each other.
+const EVEN: u64 = 4;
+
 /// Products of fewer multiplications are not cut for threads.
 const SMALLEST_PARALLEL: u64 = 1 << 18;
 
@@ -192,10 +195,16 @@ impl Writer<'_> {
 
     /// The tiles of a range of rows: whole strips, then what is left of one.
     fn rows(&mut self, span: Span, write: &mut dyn FnMut(&mut Self, Rows) -> Vec<Instruction>) -> Vec<Instruction> {
-        let mut all = self.strips(&Affine::constant(span.start as i64), span.count, write);
-        if span.rest > 0 {
-            let last = Affine::constant((span.start + span.count) as i64);
-            all.extend(self.strip(&last, span.rest, write));
+        let strip = self.layout.strip();
+        // Strips of one tile go on as if there were no strips.
+        let (whole, rest) = match self.layout.left_panel {
+            None => even_tiles(span.count * strip + span.rest, strip),
+            Some(_) => (span.count, vec![span.rest]),
+        };
+        let mut all = self.strips(&Affine::constant(span.start as i64), whole, write);
+        let rest = rest.iter().sum();
+        if rest > 0 {
+            all.extend(self.strip(&Affine::constant((span.start + whole) as i64), rest, write));
         }
         all
     }
@@ -227,9 +236,12 @@ impl Writer<'_> {
             let left = strip.times(panel).sum(&row.times(row_step));
             write(w, Rows { row: strip.times(whole).sum(&row), left, height })
         };
-        let mut all = self.counted(height / tile, |w, t| part(w, t.times(tile as i64), tile));
-        if !height.is_multiple_of(tile) {
-            all.extend(part(self, Affine::constant((height / tile * tile) as i64), height % tile));
+        let (whole, rest) = even_tiles(height, tile);
+        let mut all = self.counted(whole, |w, t| part(w, t.times(tile as i64), tile));
+        let mut row = whole * tile;
+        for height in rest {
+            all.extend(part(self, Affine::constant(row as i64), height));
+            row += height;
         }
         all
     }
@@ -292,6 +304,20 @@ impl Writer<'_> {
             accumulator,
             epilogue,
         }))]
+    }
+}
+
+/// How many whole tiles of `tile` rows are in `height` rows, and the rows of those after them. A tile of a few rows takes as long as one of [`EVEN`], so two of the
+/// same size come last instead of a whole one and a small one.
+fn even_tiles(height: u64, tile: u64) -> (u64, Vec<u64>) {
+    let (whole, rest) = (height / tile, height % tile);
+    match rest {
+        0 => (whole, Vec::new()),
+        _ if rest < EVEN && whole > 0 && tile + rest >= EVEN + 2 => {
+            let both = tile + rest;
+            (whole - 1, vec![both.div_ceil(2), both / 2])
+        }
+        _ => (whole, vec![rest]),
     }
 }
 
