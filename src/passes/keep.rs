@@ -1,7 +1,7 @@
 //! What a loop's gradient would compute again at a price is kept from the loop itself.
 //!
-//! The body of a gradient has a round of the loop in it, computed from the carries before that round. Where it has a product or a convolution of the same operands as the
-//! loop's own body, the loop yields the result (after what is added to it and the like, if nothing else reads it) and the gradient takes it as a sequence, as long as the memory
+//! The body of a gradient has a round of the loop in it, computed from the carries before that round. Where it has a product, a convolution, an exponential or the like of the same
+//! operands as the loop's own body, the loop yields the result (after what is added to it and the like, if nothing else reads it) and the gradient takes it as a sequence, as long as the memory
 //! limit allows it. Values are the same bits either way.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, R
 use crate::ir::ops::Op;
 use crate::ir::ops::scan::Scan;
 use crate::ir::rewrite::Rewriter;
+use crate::ir::scalar::ScalarFunction;
 
 /// The pass.
 pub const PASS: GraphPass =
@@ -145,9 +146,14 @@ impl Plan {
     }
 }
 
-/// Whether an op takes long for what it reads.
+/// Whether an op takes long for what it reads: a sum of products, or a function that is no machine instruction.
 fn is_dear(op: &Op) -> bool {
-    matches!(op, Op::Contract(_) | Op::Convolve(_) | Op::ConvolveKernel(_))
+    use ScalarFunction as F;
+    match op {
+        Op::Contract(_) | Op::Convolve(_) | Op::ConvolveKernel(_) => true,
+        Op::Map(map) => matches!(map.function, F::Exp | F::Expm1 | F::Tanh | F::Sigmoid | F::Erf | F::Sin | F::Cos),
+        _ => false,
+    }
 }
 
 /// The values in the body of `gradient` that are values in the body of `scan` in the round of the same number.

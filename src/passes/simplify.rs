@@ -22,6 +22,7 @@ use crate::ir::types::{DType, TensorType};
 
 mod arithmetic;
 mod constants;
+mod pads;
 mod shapes;
 
 /// The pass.
@@ -38,7 +39,7 @@ pub struct Rule {
 
 /// All rules, in the order in which they are tried.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    constants::RULES.iter().chain(arithmetic::RULES).chain(shapes::RULES)
+    constants::RULES.iter().chain(arithmetic::RULES).chain(shapes::RULES).chain(pads::RULES)
 }
 
 /// Rules on right-hand sides of rules; more is not needed by any, and bounds the work.

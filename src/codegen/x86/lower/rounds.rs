@@ -26,12 +26,16 @@ const LARGE: usize = 1 << 20;
 
 /// Several vectors of a vector loop whose code is written together.
 pub(super) struct Copies {
-    /// Where the vector loop's variable is in the scope.
+    /// Where in the scope the variables are that differ from copy to copy.
     place: usize,
-    /// The variable of each copy's first lane.
-    bindings: Vec<Binding>,
-    /// The values of each copy.
-    values: Vec<Vec<Option<Bound>>>,
+    all: Vec<Copy>,
+}
+
+/// One of them.
+pub(super) struct Copy {
+    /// What the variables from the place on are.
+    pub bindings: Vec<Binding>,
+    pub values: Vec<Option<Bound>>,
 }
 
 impl Lowering<'_> {
@@ -39,11 +43,13 @@ impl Lowering<'_> {
     pub(super) fn each_copy(&mut self, write: &mut dyn FnMut(&mut Self, usize) -> Lowered) -> Lowered {
         let Some(mut copies) = self.copies.take() else { return write(self, 0) };
         let mut outcome = Ok(());
-        for number in 0..copies.bindings.len() {
-            self.scope[copies.place].1 = copies.bindings[number];
-            std::mem::swap(&mut self.values, &mut copies.values[number]);
+        for (number, copy) in copies.all.iter_mut().enumerate() {
+            for (entry, binding) in self.scope[copies.place..].iter_mut().zip(&copy.bindings) {
+                entry.1 = *binding;
+            }
+            std::mem::swap(&mut self.values, &mut copy.values);
             outcome = write(self, number);
-            std::mem::swap(&mut self.values, &mut copies.values[number]);
+            std::mem::swap(&mut self.values, &mut copy.values);
             if outcome.is_err() {
                 break;
             }
@@ -55,13 +61,20 @@ impl Lowering<'_> {
     /// The body of a vector loop for `count` vectors from `binding` on, together.
     pub(super) fn jammed(&mut self, var: LoopVar, binding: Binding, count: usize, body: &Block) -> Lowered {
         self.in_lanes(var, LANES, binding, |this| {
-            let bindings = (0..count).map(|c| further(binding, (c * LANES) as i64)).collect();
-            let copies = Copies { place: this.scope.len() - 1, bindings, values: vec![this.values.clone(); count] };
-            this.copies = Some(copies);
-            let outcome = this.block(body);
-            this.copies = None;
-            outcome
+            let copy =
+                |c: usize| Copy { bindings: vec![further(binding, (c * LANES) as i64)], values: this.values.clone() };
+            let all = (0..count).map(copy).collect();
+            this.together(all, body)
         })
+    }
+
+    /// A block for several copies, whose variables are the innermost ones in scope.
+    pub(super) fn together(&mut self, all: Vec<Copy>, body: &Block) -> Lowered {
+        let place = self.scope.len() - all.first().map_or(0, |copy| copy.bindings.len());
+        self.copies = Some(Copies { place, all });
+        let outcome = self.block(body);
+        self.copies = None;
+        outcome
     }
 
     /// A serial loop.

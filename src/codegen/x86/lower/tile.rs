@@ -2,6 +2,7 @@
 
 use iced_x86::Code;
 
+use super::rounds::Copy;
 use super::{Binding, Bound, LANES, Lowered, Lowering, Unsupported};
 use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain};
 use crate::ir::loops::{self, Affine, BufferId, Cut, Matrix, Tile};
@@ -12,6 +13,9 @@ const UNROLL: u64 = 4;
 
 /// Vectors of sums; besides them one row's number and a row of B stay in registers.
 const MOST_SUMS: usize = 12;
+
+/// An epilogue of at least so many instructions is written for two vectors at a time.
+const LONG_EPILOGUE: usize = 24;
 
 /// Below so many steps the product is done before anything that it asks for could come.
 const FEWEST_STEPS: u64 = 16;
@@ -241,21 +245,43 @@ impl Lowering<'_> {
     fn tile_epilogue(&mut self, product: &Product<'_>, sums: &[Virtual]) -> Lowered {
         let tile = product.tile;
         self.hoist(&tile.epilogue)?;
-        for (number, sum) in sums.iter().enumerate() {
-            let (row, vector) = (number / product.vectors, number % product.vectors);
-            let first = vector * LANES;
-            let active = (tile.stored_columns as usize).saturating_sub(first).min(LANES);
-            if active == 0 {
-                continue;
-            }
-            self.with_variable(tile.row, Binding::Known(row as i64), |this| {
-                this.in_lanes(tile.column, active, Binding::Known(first as i64), |this| {
-                    this.bind(tile.accumulator, Bound::Lanes(*sum));
-                    this.block(&tile.epilogue)
-                })
-            })?;
+        // Long epilogues are chains of operations that wait for each other: those of two vectors run side by side.
+        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 2 } else { 1 };
+        let vectors: Vec<(usize, usize)> = (0..sums.len())
+            .map(|number| (number, number % product.vectors * LANES))
+            .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(LANES)))
+            .filter(|(_, active)| *active > 0)
+            .collect();
+        let mut left = vectors.as_slice();
+        while let Some((_, active)) = left.first() {
+            let same = left.iter().take(side_by_side).take_while(|v| v.1 == *active).count();
+            let (now, later) = left.split_at(same);
+            self.epilogue_of(product, sums, now)?;
+            left = later;
         }
         Ok(())
+    }
+
+    /// The epilogue of some vectors of sums, by number, of which the same number of lanes counts.
+    fn epilogue_of(&mut self, product: &Product<'_>, sums: &[Virtual], vectors: &[(usize, usize)]) -> Lowered {
+        let tile = product.tile;
+        let place = |number: usize| {
+            let (row, vector) = (number / product.vectors, number % product.vectors);
+            vec![Binding::Known(row as i64), Binding::Known((vector * LANES) as i64)]
+        };
+        let (first, active) = vectors[0];
+        let outer = place(first);
+        self.with_variable(tile.row, outer[0], |this| {
+            this.in_lanes(tile.column, active, outer[1], |this| {
+                let copy = |(number, _): &(usize, usize)| {
+                    let mut values = this.values.clone();
+                    values[tile.accumulator.0 as usize] = Some(Bound::Lanes(sums[*number]));
+                    Copy { bindings: place(*number), values }
+                };
+                let all = vectors.iter().map(copy).collect();
+                this.together(all, &tile.epilogue)
+            })
+        })
     }
 }
 
