@@ -2,7 +2,7 @@
 //!
 //! `step MODEL.nn train|infer WEIGHTS ROWS THREADS [NAME=FILE]... [-- NAME=VALUE...]`: WEIGHTS is a safetensors file or `-` for the
 //! model's own first values, FILE holds the raw little-endian elements of an input or target, and what follows `--` are arguments of the
-//! model. It says `ready MILLISECONDS WORKSPACE_BYTES` after compiling; then for each line it answers:
+//! model. It says `ready MILLISECONDS WORKSPACE_BYTES OPERATIONS` after compiling; then for each line it answers:
 //! `parameters` → `parameters PATH:DTYPE:DIM,DIM ...`; `load FILE` → `loaded`; `losses N` → `losses A,B,...` of N steps;
 //! `outputs FILE` → `outputs COUNT` with the first output written as raw `f32`; `steps N` → `seconds T` for N calls; `clock` → `ghz F`.
 
@@ -13,8 +13,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use nnc::driver::layout::Slot;
-use nnc::driver::{Entry, JitOptions, Session, Slice, compile_file_with};
+use nnc::driver::{Entry, JitOptions, Quiet, Session, Slice, compile_file_with};
 use nnc::frontend::Settings;
+use nnc::ir::cost::cost;
 use nnc::ir::types::DType;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
@@ -53,9 +54,10 @@ fn main() -> Answer<()> {
     if weights != "-" {
         load(&mut session, Path::new(weights))?;
     }
+    let operations = operations(&session, entry, rows)?;
     let fields = read(&session, inputs)?;
     let mut contestant = Contestant { session, entry, fields };
-    answer(&format!("ready {compile_ms} {workspace}"))?;
+    answer(&format!("ready {compile_ms} {workspace} {operations}"))?;
     for line in std::io::stdin().lock().lines() {
         answer(&contestant.obey(&line?)?)?;
     }
@@ -120,6 +122,13 @@ impl Contestant {
     }
 }
 
+/// Floating-point operations of one call as it was compiled, gradients and optimizer included.
+fn operations(session: &Session, entry: Entry, rows: usize) -> Answer<u64> {
+    let compiled = session.compiled();
+    let lowered = compiled.program(entry, &compiled.sizes(rows)?, &mut Quiet)?;
+    Ok(cost(&lowered.function).map_or(0, |c| c.flops))
+}
+
 fn slices(fields: &Fields) -> Vec<(&str, Slice<'_>)> {
     fields.iter().map(|(name, dtype, bytes)| (name.as_str(), Slice::from_bytes(*dtype, bytes))).collect()
 }
@@ -153,7 +162,8 @@ fn read(session: &Session, inputs: &[String]) -> Answer<Fields> {
     let mut fields = Fields::new();
     for input in inputs {
         let (name, file) = input.split_once('=').ok_or("an input is NAME=FILE")?;
-        let field = declared.iter().find(|f| f.name == name).ok_or_else(|| format!("the model has no field `{name}`"))?;
+        let field =
+            declared.iter().find(|f| f.name == name).ok_or_else(|| format!("the model has no field `{name}`"))?;
         fields.push((name.to_string(), field.ty.dtype, std::fs::read(file)?));
     }
     Ok(fields)
