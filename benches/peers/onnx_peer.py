@@ -29,7 +29,9 @@ class OpenVino:
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
         self.request = compiled.create_infer_request()
-        self.request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
+        # The tensor shares the array's memory, and must not outlive it.
+        self.array = array
+        self.request.set_input_tensor(openvino.Tensor(self.array, shared_memory=True))
 
     def call(self):
         self.request.infer()
