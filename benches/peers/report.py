@@ -25,11 +25,15 @@ def text_of(seconds):
     return f"{scale * middle:.{digits}f} {unit} ({scale * low:.{digits}f}-{scale * high:.{digits}f})"
 
 
+def name_of(result):
+    return f"{result['key']} {result['title']}, batch {result['rows']}"
+
+
 def table(result):
     """The rows of one workload."""
     clock = statistics.median(result["clocks"])
     ours = statistics.median(result["seconds"]["nnc"])
-    title = f"{result['key']} {result['title']}, batch {result['rows']}, {result['threads']} thread{'s' * (result['threads'] > 1)}"
+    title = f"{name_of(result)}, {result['threads']} thread{'s' * (result['threads'] > 1)}"
     lines = [
         f"### {title}",
         "",
@@ -64,7 +68,7 @@ def summary(results):
             text = f"{1e3 * medians[name]:.3g} ms" if name in medians else ""
             cells.append(f"**{text}**" if name == best else text)
         ratio = f"{medians['nnc'] / min(others):.2f}" if others else ""
-        lines.append(f"| {result['key']} {result['title']} | {result['threads']} | {' | '.join(cells)} | {ratio} |")
+        lines.append(f"| {name_of(result)} | {result['threads']} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines) + "\n"
 
 
@@ -74,10 +78,10 @@ def picture(results):
     for result in results:
         ours = statistics.median(result["seconds"]["nnc"])
         others = {n: statistics.median(s) / ours for n, s in result["seconds"].items() if n != "nnc"}
-        ratios.append((f"{result['key']} {result['title']}, {result['threads']} thr.", others))
+        ratios.append((f"{name_of(result)}, {result['threads']} thr.", others))
     values = [value for _, others in ratios for value in others.values()] or [1]
     low, high = min(0.5, *values) / 1.1, max(2, *values) * 1.1
-    left, width, row, top = 290, 560, 22, 60
+    left, width, row, top = 340, 560, 22, 60
 
     def across(value):
         return left + width * math.log(value / low) / math.log(high / low)
