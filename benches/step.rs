@@ -1,8 +1,10 @@
-//! nnc's side of `benches/run`: compiles a model, holds one batch, and runs training steps when told to on standard input.
+//! nnc's side of `benches/run`: compiles one entry of a model, holds one batch, and runs it when told to on standard input.
 //!
-//! `step MODEL.nn WEIGHTS.safetensors IMAGES LABELS ROWS [NAME=VALUE]...`, where IMAGES holds raw bytes and LABELS raw
-//! little-endian `i32`. It says `ready MILLISECONDS` after compiling; then for each line it answers:
-//! `losses N` → `losses A,B,...` of N steps; `steps N` → `seconds T` for N steps; `clock` → `ghz F`.
+//! `step MODEL.nn train|infer WEIGHTS ROWS THREADS [NAME=FILE]... [-- NAME=VALUE...]`: WEIGHTS is a safetensors file or `-` for the
+//! model's own first values, FILE holds the raw little-endian elements of an input or target, and what follows `--` are arguments of the
+//! model. It says `ready MILLISECONDS WORKSPACE_BYTES OPERATIONS` after compiling; then for each line it answers:
+//! `parameters` → `parameters PATH:DTYPE:DIM,DIM ...`; `load FILE` → `loaded`; `losses N` → `losses A,B,...` of N steps;
+//! `outputs FILE` → `outputs COUNT` with the first output written as raw `f32`; `steps N` → `seconds T` for N calls; `clock` → `ghz F`.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -10,31 +12,54 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use nnc::driver::{Entry, JitOptions, Session, Slice, compile_file_with};
+use nnc::driver::layout::Slot;
+use nnc::driver::{Entry, JitOptions, Quiet, Session, Slice, compile_file_with};
 use nnc::frontend::Settings;
+use nnc::ir::cost::cost;
+use nnc::ir::types::DType;
 
-/// One batch.
-struct Batch {
-    images: Vec<u8>,
-    labels: Vec<i32>,
+type Answer<T> = Result<T, Box<dyn Error>>;
+
+/// One batch: the name, element type and bytes of every input and target.
+type Fields = Vec<(String, DType, Vec<u8>)>;
+
+/// A compiled entry point and what it is called with.
+struct Contestant {
+    session: Session,
+    entry: Entry,
+    fields: Fields,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [model, weights, images, labels, rows, settings @ ..] = arguments.as_slice() else {
+fn main() -> Answer<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let settings = match arguments.iter().position(|a| a == "--") {
+        Some(at) => arguments.split_off(at).split_off(1),
+        None => Vec::new(),
+    };
+    let [model, entry, weights, rows, threads, inputs @ ..] = arguments.as_slice() else {
         println!("this is a part of `benches/run`, which starts it");
         return Ok(());
     };
-    let batch = Batch { images: std::fs::read(images)?, labels: read_labels(Path::new(labels))? };
+    let entry = match entry.as_str() {
+        "train" => Entry::TrainStep,
+        "infer" => Entry::Infer,
+        other => return Err(format!("an entry is `train` or `infer`, not `{other}`").into()),
+    };
+    let rows = rows.parse()?;
     let start = Instant::now();
-    let mut session = compile(Path::new(model), settings)?;
-    session.prepare(Entry::TrainStep, rows.parse()?)?;
+    let mut session = compile(Path::new(model), threads.parse()?, &settings)?;
+    session.prepare(entry, rows)?;
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-    load(&mut session, Path::new(weights))?;
-    answer(&format!("ready {compile_ms}"))?;
+    let workspace = session.workspace_bytes(entry, rows);
+    if weights != "-" {
+        load(&mut session, Path::new(weights))?;
+    }
+    let operations = operations(&session, entry, rows)?;
+    let fields = read(&session, inputs)?;
+    let mut contestant = Contestant { session, entry, fields };
+    answer(&format!("ready {compile_ms} {workspace} {operations}"))?;
     for line in std::io::stdin().lock().lines() {
-        let reply = obey(&mut session, &batch, &line?)?;
-        answer(&reply)?;
+        answer(&contestant.obey(&line?)?)?;
     }
     Ok(())
 }
@@ -45,31 +70,72 @@ fn answer(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn obey(session: &mut Session, batch: &Batch, line: &str) -> Result<String, Box<dyn Error>> {
-    let (word, number) = line.split_once(' ').unwrap_or((line, "0"));
-    let count: usize = number.parse()?;
-    match word {
-        "losses" => {
-            let losses: Result<Vec<f64>, _> = (0..count).map(|_| step(session, batch)).collect();
-            let texts: Vec<String> = losses?.iter().map(f64::to_string).collect();
-            Ok(format!("losses {}", texts.join(",")))
-        }
-        "steps" => {
-            let start = Instant::now();
-            for _ in 0..count {
-                black_box(step(session, batch)?);
+impl Contestant {
+    fn obey(&mut self, line: &str) -> Answer<String> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "parameters" => {
+                let texts: Vec<String> = self.session.parameters().slots().iter().map(described).collect();
+                Ok(format!("parameters {}", texts.join(" ")))
             }
-            Ok(format!("seconds {}", start.elapsed().as_secs_f64()))
+            "load" => {
+                load(&mut self.session, Path::new(rest))?;
+                Ok("loaded".into())
+            }
+            "losses" => {
+                let losses: Answer<Vec<String>> = (0..rest.parse()?).map(|_| Ok(self.loss()?.to_string())).collect();
+                Ok(format!("losses {}", losses?.join(",")))
+            }
+            "outputs" => {
+                let outputs = self.session.infer(&slices(&self.fields))?;
+                let first = outputs.first().and_then(|o| o.as_f32()).ok_or("the first output is not f32")?;
+                let bytes: Vec<u8> = first.iter().flat_map(|x| x.to_le_bytes()).collect();
+                std::fs::write(rest, bytes)?;
+                Ok(format!("outputs {}", first.len()))
+            }
+            "steps" => {
+                let count: usize = rest.parse()?;
+                let start = Instant::now();
+                for _ in 0..count {
+                    self.call()?;
+                }
+                Ok(format!("seconds {}", start.elapsed().as_secs_f64()))
+            }
+            "clock" => Ok(format!("ghz {}", clock())),
+            _ => Err(format!("unknown request `{line}`").into()),
         }
-        "clock" => Ok(format!("ghz {}", clock())),
-        _ => Err(format!("unknown request `{line}`").into()),
+    }
+
+    /// One training step; gives the loss before its update.
+    fn loss(&mut self) -> Answer<f64> {
+        let report = self.session.train_step(&slices(&self.fields))?;
+        Ok(report.losses.first().ok_or("the model has no loss")?.1)
+    }
+
+    fn call(&mut self) -> Answer<()> {
+        if self.entry == Entry::TrainStep {
+            black_box(self.loss()?);
+        } else {
+            black_box(self.session.infer(&slices(&self.fields))?);
+        }
+        Ok(())
     }
 }
 
-/// One training step; gives the loss before its update.
-fn step(session: &mut Session, batch: &Batch) -> Result<f64, Box<dyn Error>> {
-    let fields = [("image", Slice::from(&batch.images)), ("label", Slice::from(&batch.labels))];
-    Ok(session.train_step(&fields)?.get("ce").ok_or("the model has no loss `ce`")?)
+/// Floating-point operations of one call as it was compiled, gradients and optimizer included.
+fn operations(session: &Session, entry: Entry, rows: usize) -> Answer<u64> {
+    let compiled = session.compiled();
+    let lowered = compiled.program(entry, &compiled.sizes(rows)?, &mut Quiet)?;
+    Ok(cost(&lowered.function).map_or(0, |c| c.flops))
+}
+
+fn slices(fields: &Fields) -> Vec<(&str, Slice<'_>)> {
+    fields.iter().map(|(name, dtype, bytes)| (name.as_str(), Slice::from_bytes(*dtype, bytes))).collect()
+}
+
+fn described(slot: &Slot) -> String {
+    let dims: Vec<String> = slot.shape.iter().map(usize::to_string).collect();
+    format!("{}:{}:{}", slot.path, slot.dtype, dims.join(","))
 }
 
 /// The core's clock in GHz: a chain of which each link is a 64-bit multiplication and an exclusive or, 4 cycles on every
@@ -84,26 +150,30 @@ fn clock() -> f64 {
     f64::from(LINKS) * CYCLES_A_LINK / seconds * 1e-9
 }
 
-fn compile(model: &Path, settings: &[String]) -> Result<Session, Box<dyn Error>> {
+fn compile(model: &Path, threads: usize, settings: &[String]) -> Answer<Session> {
     let split = settings.iter().map(|s| s.split_once('=').ok_or("an argument of the model is NAME=VALUE"));
     let arguments: Result<_, _> = split.map(|s| s.map(|(name, value)| (name.to_string(), value.to_string()))).collect();
     let settings = Settings { arguments: arguments?, ..Settings::default() };
-    let options = JitOptions { threads: 1 };
-    Ok(compile_file_with(model, &settings)?.jit_with(options)?)
+    Ok(compile_file_with(model, &settings)?.jit_with(JitOptions { threads })?)
 }
 
-fn read_labels(path: &Path) -> std::io::Result<Vec<i32>> {
-    let bytes = std::fs::read(path)?;
-    Ok(bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+fn read(session: &Session, inputs: &[String]) -> Answer<Fields> {
+    let declared = &session.compiled().model().fields;
+    let mut fields = Fields::new();
+    for input in inputs {
+        let (name, file) = input.split_once('=').ok_or("an input is NAME=FILE")?;
+        let field =
+            declared.iter().find(|f| f.name == name).ok_or_else(|| format!("the model has no field `{name}`"))?;
+        fields.push((name.to_string(), field.ty.dtype, std::fs::read(file)?));
+    }
+    Ok(fields)
 }
 
-fn load(session: &mut Session, weights: &Path) -> Result<(), Box<dyn Error>> {
+fn load(session: &mut Session, weights: &Path) -> Answer<()> {
     let bytes = std::fs::read(weights)?;
     let file = safetensors::SafeTensors::deserialize(&bytes)?;
     for (path, tensor) in file.tensors() {
-        let numbers: Vec<f32> =
-            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        session.set_parameter(&path, &numbers)?;
+        session.set_parameter(&path, Slice::from_bytes(DType::F32, tensor.data()))?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ fn root() -> &'static Path {
 /// Every `.nn` file of the project that is UTF-8: its path from the root, and its text.
 fn programs() -> Vec<(String, String)> {
     let mut paths: Vec<PathBuf> =
-        ["src", "models", "tests", "examples"].iter().flat_map(|f| below(&root().join(f))).collect();
+        ["src", "models", "tests", "examples", "benches"].iter().flat_map(|f| below(&root().join(f))).collect();
     paths.sort();
     let read = |path: PathBuf| {
         let name = path.strip_prefix(root()).expect("the path is below the root").to_string_lossy().replace('\\', "/");

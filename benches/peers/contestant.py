@@ -1,0 +1,122 @@
+"""`benches/run`'s side of the talk with one contestant: a process that holds a batch and runs steps when asked."""
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+
+import workloads
+
+HERE = workloads.ROOT / "benches" / "peers"
+
+# Name, program, variant, and what it is for: training, inference, or images alone.
+PEERS = (
+    ("PyTorch eager", "torch_peer.py", "eager", ("train", "infer")),
+    ("PyTorch channels last", "torch_peer.py", "channels_last", ("images",)),
+    ("torch.compile", "torch_peer.py", "compile", ("train", "infer")),
+    ("JAX", "jax_peer.py", "jit", ("train", "infer")),
+    ("ONNX Runtime", "onnx_peer.py", "onnxruntime", ("infer",)),
+    ("OpenVINO", "onnx_peer.py", "openvino", ("infer",)),
+)
+
+
+class Unavailable(Exception):
+    """A contestant that cannot run, and why."""
+
+
+class Contestant:
+    """A running process, which inherits the cores that `benches/run` is pinned to."""
+
+    def __init__(self, name, command, log, environment=None):
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log = open(log, "w")
+        environment = {**os.environ, **(environment or {})}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+        self.process = subprocess.Popen(self.command, text=True, cwd=workloads.ROOT, env=environment, **pipes)
+
+    def wait_until_ready(self):
+        self.ready = self.read("ready").split()
+        self.compile_ms = float(self.ready[0])
+
+    def read(self, word):
+        found, _, rest = self.process.stdout.readline().strip().partition(" ")
+        if found == word:
+            return rest
+        if found == "unavailable":
+            raise Unavailable(rest)
+        raise Unavailable(f"it ended; see {os.path.relpath(self.log.name, workloads.ROOT)}")
+
+    def ask(self, word, *arguments, answer=None):
+        try:
+            print(word, *arguments, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass
+        return self.read(answer or word)
+
+    def losses(self, count):
+        """The losses of `count` further steps."""
+        return np.array([float(x) for x in self.ask("losses", count).split(",")])
+
+    def output(self, file):
+        """The first output, through a file."""
+        self.ask("outputs", file)
+        return np.fromfile(file, np.float32)
+
+    def steps(self, count):
+        """Seconds a step, over `count` steps."""
+        return float(self.ask("steps", count, answer="seconds")) / count
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+class Nnc(Contestant):
+    """The bench program; it also has the clock, and says which parameters the model has."""
+
+    def __init__(self, program, workload, inputs, threads, folder):
+        settings = ["--", *workload.settings] if workload.settings else []
+        given = [f"{name}={path}" for name, path in inputs.items()]
+        command = [program, workload.model, workload.entry, "-", workload.rows, threads, *given, *settings]
+        super().__init__("nnc", command, folder / "nnc.log")
+        self.wait_until_ready()
+        self.workspace, self.operations = (int(x) for x in self.ready[1:3])
+
+    def parameters(self):
+        """Path and shape of every parameter and state."""
+        for text in self.ask("parameters").split():
+            path, dtype, dims = text.split(":")
+            if dtype != "f32":
+                sys.exit(f"benches/run: {path} is {dtype}, and the comparison is of f32")
+            yield path, tuple(int(dim) for dim in dims.split(",") if dim)
+
+    def clock(self):
+        """The core's clock in GHz."""
+        return float(self.ask("clock", answer="ghz"))
+
+    def by_hand(self, weights):
+        """The command line that starts the program with the same weights."""
+        command = list(self.command)
+        command[3] = str(weights)
+        return " ".join(os.path.relpath(part, workloads.ROOT) if os.path.isabs(part) else part for part in command).replace(
+            "=" + str(workloads.ROOT) + "/", "="
+        )
+
+
+def peers_of(workload):
+    """The peers that take part in a workload."""
+    kinds = {workload.entry} | ({"images"} if workload.images else set())
+    return [peer for peer in PEERS if kinds & set(peer[3])]
+
+
+def start(peer, workload, weights, inputs, threads, folder):
+    """Starts a peer's process; it gets ready while others do."""
+    name, program, variant, _ = peer
+    given = [f"{name}={path}" for name, path in inputs.items()]
+    command = [sys.executable, HERE / program, variant, workload.key, weights, threads, *given]
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    return Contestant(name, command, folder / f"{re.sub('[^a-z]+', '-', name.lower())}.log", limits)
