@@ -274,7 +274,11 @@ impl Writer<'_> {
         let left = moved(&contract.left, left);
         let right_step = if self.layout.right_packed { contract.steps() as i64 } else { 1 };
         let right = moved(&contract.right, column.times(right_step));
-        let width = self.layout.shape.columns;
+        // In place there is nothing to read beyond the last column.
+        let width = match self.layout.right_packed || !stored.is_multiple_of(4) {
+            true => self.layout.shape.columns,
+            false => stored,
+        };
         if stored < width && !self.layout.right_packed {
             return vec![Instruction::Contract(Box::new(Contract {
                 row: tile_row,

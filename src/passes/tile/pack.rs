@@ -188,13 +188,15 @@ impl Panels<'_> {
     }
 
     /// Long rows are read in bands of some rows, from panel to panel, and not each panel from the first row to the last, which would have left the
-    /// caches when the next panel reads the other half of its lines. The number of bands and the rows of each.
+    /// caches when the next panel reads the other half of its lines. The number of bands and the rows of each; where rows lie along several axes, a band is
+    /// one round of the outermost.
     fn band(&self) -> Option<(u64, u64)> {
-        let [(rows, stride)] = self.packing.depth[..] else { return None };
-        if self.packing.lane_stride != 1 || stride.unsigned_abs() < LONG_ROW || !self.packing.around.is_empty() {
+        let (_, last) = self.packing.depth.last()?;
+        if self.packing.lane_stride != 1 || last.unsigned_abs() < LONG_ROW || !self.packing.around.is_empty() {
             return None;
         }
-        let size = divisor(rows, BAND / 2, 2 * BAND)?;
+        let (rows, _) = self.packing.depth[0];
+        let size = if self.packing.depth.len() > 1 { 1 } else { divisor(rows, BAND / 2, 2 * BAND)? };
         Some((rows / size, size))
     }
 
@@ -214,14 +216,13 @@ impl Panels<'_> {
         });
         let from = origin.sum(&panel.times(width * p.lane_stride));
         let to = p.batch_address(&around).sum(&panel.times(width * p.steps() as i64));
-        match (band, &p.depth[..]) {
-            (Some((band, rows)), [(_, stride)]) => {
-                let from = from.plus(band, stride * rows as i64);
-                let to = to.plus(band, width * rows as i64);
-                self.steps(b, &[(rows, *stride)], (from, to), buffers);
-            }
-            _ => self.steps(b, &p.depth, (from, to), buffers),
-        }
+        let Some((band, rows)) = band else { return self.steps(b, &p.depth, (from, to), buffers) };
+        let (outer, stride) = p.depth[0];
+        let inside = (p.steps() / outer) as i64 * width;
+        let from = from.plus(band, stride * rows as i64);
+        let to = to.plus(band, inside * rows as i64);
+        let depth: Vec<(u64, i64)> = std::iter::once((rows, stride)).chain(p.depth[1..].iter().copied()).collect();
+        self.steps(b, &depth, (from, to), buffers);
     }
 
     /// The steps of the summed axes `depth`, the outermost first.
