@@ -300,6 +300,14 @@ impl Compiled {
         stages::lower(self.function(entry)?, sizes, self.memory, observer)
     }
 
+    /// For every two kernels of an entry of which one reads what the other makes: their names, and why they are two kernels.
+    ///
+    /// # Errors
+    /// As [`program`](Self::program).
+    pub fn apart(&self, entry: Entry, sizes: &Sizes) -> Result<Vec<(String, String, &'static str)>, Error> {
+        stages::apart(self.function(entry)?, sizes, self.memory)
+    }
+
     /// Operations and bytes of one call of an entry on `rows` rows; `None` if a size is not a number.
     ///
     /// # Errors

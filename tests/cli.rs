@@ -158,6 +158,39 @@ fn summary_counts_parameters() {
 }
 
 #[test]
+fn entries_are_timed() {
+    let folder = Folder::new();
+    let run = folder.good(&["bench", "m.nn", "--json", "--repeat", "3", "--batch", "8", "--threads", "1"]);
+    let lines = run.lines();
+    let entries: Vec<&str> = lines.iter().map(|line| line["entry"].as_str().unwrap()).collect();
+    assert_eq!(entries, ["infer", "train_step"]);
+    for line in &lines {
+        let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} of {line}"));
+        assert_eq!((number("batch"), number("threads"), number("calls")), (8.0, 1.0, 3.0));
+        assert!(number("min_us") > 0.0 && number("min_us") <= number("median_us"), "{line}");
+        assert!(number("median_us") <= number("p99_us") && number("compile_ms") > 0.0, "{line}");
+        assert!(number("gflops") > 0.0 && number("peak_share") > 0.0 && number("arena_bytes") > 0.0, "{line}");
+    }
+    assert!(folder.wrong(&["bench", "m.nn", "--batch", "99999999999999"]).contains("too large"));
+}
+
+#[test]
+fn steps_are_explained_by_kernels() {
+    let folder = Folder::new();
+    let arguments = ["explain", "m.nn", "--entry", "train_step", "--repeat", "3", "--threads", "1"];
+    let lines = folder.good(&[&arguments[..], &["--json"]].concat()).lines();
+    let of = |event: &str| lines.iter().filter(|l| l["event"] == event).collect::<Vec<&Value>>();
+    let kernels = of("kernel");
+    assert!(kernels.iter().any(|k| k["kernel"].as_str().unwrap().starts_with("contract_add_max")), "{kernels:?}");
+    // The forward products of 16 rows by 2x8 and 8x2 weights at least.
+    let total = of("explain")[0];
+    assert!(total["us"].as_f64().unwrap() * total["gflops"].as_f64().unwrap() * 1e3 >= 1000.0, "{total}");
+    assert!(of("apart").iter().all(|a| a["why"].is_string()), "{lines:?}");
+    let text = folder.good(&arguments).out();
+    assert!(text.contains("the whole") && text.contains("not fused:") && text.contains("arena of"), "{text}");
+}
+
+#[test]
 fn training_reports_json_lines() {
     let folder = Folder::new();
     let arguments = ["train", "m.nn", "--json", "--history", "h.jsonl", "--log-every", "4", "--save", "w.safetensors"];

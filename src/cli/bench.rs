@@ -48,6 +48,9 @@ pub struct Measured {
     pub profile: Profile,
     pub arena_bytes: usize,
     pub compile_ms: f64,
+    pub memory_plan: String,
+    /// Kernels that read each other's results, and why they are not one.
+    pub apart: Vec<(String, String, &'static str)>,
 }
 
 impl Measured {
@@ -122,7 +125,10 @@ impl Bench {
         let turns = self.repeat.map_or(wanted as usize, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let profile = session.profile(entry, &fields, turns, true)?;
         let (arena_bytes, threads) = (session.workspace_bytes(entry, batch), session.threads());
-        Ok(Measured { entry, batch, threads, profile, arena_bytes, compile_ms })
+        let memory_plan = session.memory_plan(entry, batch);
+        let compiled = session.compiled();
+        let apart = compiled.apart(entry, &compiled.sizes(batch)?)?;
+        Ok(Measured { entry, batch, threads, profile, arena_bytes, compile_ms, memory_plan, apart })
     }
 }
 

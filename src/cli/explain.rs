@@ -1,5 +1,7 @@
 //! `nnc explain F.nn`: the kernels of an entry point with the time that each takes, and where its memory lies.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::bench::{Bench, Measured};
@@ -54,9 +56,34 @@ impl Explain {
             rows.iter().for_each(|row| console.object(row));
             console.object(&total);
             console.result(&text(&rows, &total));
+            for (maker, reader, why) in &measured.apart {
+                console.object(&Apart { event: "apart", entry: measured.entry.name(), maker, reader, why });
+            }
+            console.result(&apart_text(&measured.apart));
+            console.result(&format!("\nmemory\n{}", measured.memory_plan.trim_end()));
         }
         Ok(())
     }
+}
+
+/// Two kernels of which one reads what the other makes.
+#[derive(Serialize)]
+struct Apart<'a> {
+    event: &'static str,
+    entry: &'static str,
+    maker: &'a str,
+    reader: &'a str,
+    why: &'a str,
+}
+
+/// Why kernels are not one, by reason.
+fn apart_text(apart: &[(String, String, &'static str)]) -> String {
+    let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (maker, reader, why) in apart {
+        by_reason.entry(why).or_default().push(format!("  {maker} → {reader}"));
+    }
+    let reasons = by_reason.iter().map(|(why, pairs)| format!("not fused: {why}\n{}", pairs.join("\n")));
+    format!("\n{}", reasons.collect::<Vec<_>>().join("\n"))
 }
 
 fn rows(measured: &Measured) -> Vec<Row> {

@@ -10,6 +10,7 @@ use crate::diag::nearest;
 use crate::ir::graph::{Function, ResultRole, Role};
 use crate::ir::loops::Program;
 use crate::ir::types::DType;
+use crate::passes;
 
 use super::bytes::AlignedBytes;
 use super::error::Error;
@@ -317,6 +318,11 @@ impl Session {
         }
         self.entries.insert((entry, rows), LoadedEntry { function, program, code });
         Ok(())
+    }
+
+    /// Where each buffer of a compiled entry point lies in its workspace, and from which step to which; empty if it has not been compiled.
+    pub fn memory_plan(&self, entry: Entry, rows: usize) -> String {
+        self.entries.get(&(entry, rows)).map_or(String::new(), |l| passes::plan_memory::describe(&l.program))
     }
 
     /// Bytes of workspace that an entry point compiled for `rows` uses; 0 if it has not been compiled.

@@ -6,7 +6,7 @@ use crate::ir::dim::Sizes;
 use crate::ir::graph::Function;
 use crate::ir::loops::{self, Program};
 use crate::ir::verify;
-use crate::passes;
+use crate::passes::{self, fuse::Fused};
 
 use super::error::Error;
 
@@ -40,6 +40,29 @@ pub(super) fn lower(
     observer: &mut dyn Observer,
 ) -> Result<Lowered, Error> {
     let mut clock = Clock { observer, last: Instant::now() };
+    let (function, fused) = fuse(function, sizes, memory, &mut clock)?;
+    let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
+    clock.stage("lower", &|| loops::text::program(&program))?;
+    for pass in passes::LOOP_PASSES {
+        program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
+        debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
+        clock.stage(pass.name, &|| loops::text::program(&program))?;
+    }
+    Ok(Lowered { function, program })
+}
+
+/// For every two kernels of an entry point of which one reads what the other makes, why they are two.
+pub(super) fn apart(
+    function: &Function,
+    sizes: &Sizes,
+    memory: u64,
+) -> Result<Vec<(String, String, &'static str)>, Error> {
+    let mut clock = Clock { observer: &mut Quiet, last: Instant::now() };
+    Ok(passes::lower::apart(&fuse(function, sizes, memory, &mut clock)?.1))
+}
+
+/// The stages on the tensor graph: the function after its passes, and cut into groups.
+fn fuse(function: &Function, sizes: &Sizes, memory: u64, clock: &mut Clock<'_>) -> Result<(Function, Fused), Error> {
     let mut function = function.specialize(sizes).map_err(Error::Sizes)?;
     clock.stage("specialize", &|| function.to_string())?;
     function = passes::segment::segment(&function, memory);
@@ -53,14 +76,7 @@ pub(super) fn lower(
     }
     let fused = passes::fuse::fuse(&function);
     clock.stage("fuse", &|| fused.to_string())?;
-    let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
-    clock.stage("lower", &|| loops::text::program(&program))?;
-    for pass in passes::LOOP_PASSES {
-        program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
-        debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
-        clock.stage(pass.name, &|| loops::text::program(&program))?;
-    }
-    Ok(Lowered { function, program })
+    Ok((function, fused))
 }
 
 /// Tells the observer how long each stage took.

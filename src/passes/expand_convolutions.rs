@@ -50,7 +50,7 @@ fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
 fn expand(b: &mut GraphBuilder, node: &Node, inputs: &[ValueId]) -> Option<Result<ValueId, TypeError>> {
     match &node.op {
         Op::Convolve(op) if phases::apply_to(&op.geometry) => {
-            Some(phases::convolve(b, &op.geometry, (inputs[0], inputs[1]), &node.outputs[0].shape, &convolve))
+            Some(phases::convolve(b, &op.geometry, (inputs[0], inputs[1]), &node.outputs[0].shape, convolve))
         }
         Op::Convolve(op) => Some(convolve(b, &op.geometry, inputs[0], inputs[1])),
         Op::ConvolveKernel(op) => Some(kernel_gradient(b, &op.geometry, &op.sizes, inputs[0], inputs[1])),

@@ -40,6 +40,9 @@ fn phases(size: i64, kernel: i64, dilation: i64, low: i64, outputs: i64) -> Vec<
     (0..dilation).map(phase).collect()
 }
 
+/// Expands a convolution of a plain input.
+type Convolve = fn(&mut GraphBuilder, &Geometry, ValueId, ValueId) -> Result<ValueId, TypeError>;
+
 /// The convolution by `convolve` of each phase.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub(super) fn convolve(
     g: &Geometry,
     (x, w): (ValueId, ValueId),
     outputs: &[Dim],
-    convolve: &dyn Fn(&mut GraphBuilder, &Geometry, ValueId, ValueId) -> Result<ValueId, TypeError>,
+    convolve: Convolve,
 ) -> Result<ValueId, TypeError> {
     let unknown = || TypeError::new("a size is not known");
     let number = |dim: &Dim| dim.constant().ok_or_else(unknown);

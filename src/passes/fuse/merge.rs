@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Apart;
 use super::units::{Units, Work};
 
 /// No kernel gets more than this many nodes that are not inlined.
@@ -95,6 +96,48 @@ impl Grouping {
         };
         let alone = x.iter().chain(y).any(|u| units.alone[*u]);
         units.spaces[x[0]] == units.spaces[y[0]] && one_fold && !alone && x.len() + y.len() <= LARGEST_GROUP
+    }
+
+    /// Which units that read each other's results are in different groups, and why.
+    pub fn apart(&self, units: &Units) -> Vec<Apart> {
+        let node = |unit: usize| match units.work[unit] {
+            Work::Node(id) => Some(id),
+            Work::Copy { .. } => None,
+        };
+        let mut apart = Vec::new();
+        for reader in 0..units.work.len() {
+            for read in &units.reads[reader] {
+                let Some(maker) = units.maker(read.value).filter(|m| self.of_unit[*m] != self.of_unit[reader]) else {
+                    continue;
+                };
+                if let (Some(a), Some(b)) = (node(maker), node(reader)) {
+                    apart.push(Apart {
+                        maker: a,
+                        reader: b,
+                        why: self.why_apart(units, maker, reader, read.same_point),
+                    });
+                }
+            }
+        }
+        apart
+    }
+
+    fn why_apart(&self, units: &Units, maker: usize, reader: usize, same_point: bool) -> &'static str {
+        let (a, b) = (&self.members[self.of_unit[maker]], &self.members[self.of_unit[reader]]);
+        let some = |flags: &[bool]| a.iter().chain(b).any(|u| flags[*u]);
+        if units.alone[maker] || units.alone[reader] {
+            "one of them is a nest or a loop of its own"
+        } else if !same_point {
+            "elements are read at other places than where they are made"
+        } else if units.spaces[a[0]] != units.spaces[b[0]] {
+            "they run over different axes"
+        } else if some(&units.folds) && a.iter().chain(b).filter(|u| units.folds[**u]).count() > 1 {
+            "both fold"
+        } else if a.len() + b.len() > LARGEST_GROUP {
+            "the kernel would be too large"
+        } else {
+            "another kernel has to run between them"
+        }
     }
 
     /// Whether a third group runs after `from` and before `to`.

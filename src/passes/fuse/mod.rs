@@ -73,6 +73,14 @@ pub struct Group {
     pub stores: Vec<Store>,
 }
 
+/// A node that makes a value, one that reads it in another kernel, and why it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apart {
+    pub maker: NodeId,
+    pub reader: NodeId,
+    pub why: &'static str,
+}
+
 /// A function cut into groups in the order in which they run.
 #[derive(Clone, Debug)]
 pub struct Fused {
@@ -81,6 +89,8 @@ pub struct Fused {
     pub groups: Vec<Group>,
     /// The functions that loops run, cut as well.
     pub bodies: BTreeMap<NodeId, Fused>,
+    /// Nodes of which one reads the other and that are in different groups.
+    pub apart: Vec<Apart>,
     /// Why the function cannot be lowered; there are no groups then.
     pub problem: Option<LowerError>,
 }
@@ -109,14 +119,22 @@ pub fn fuse_placed(function: &Function, places: &BTreeMap<u32, View>) -> Fused {
     let mut units = units::Units::new(function, &analysis, &inlined);
     units.add_updates(function, &analysis);
     let groups = merge::merge(&units);
+    let apart = groups.apart(&units);
     let groups = schedule::schedule(function, &analysis, &inlined, &units, &groups);
-    Fused { function: function.clone(), analysis, groups, bodies, problem: None }
+    Fused { function: function.clone(), analysis, groups, bodies, apart, problem: None }
 }
 
 fn refused(function: &Function, problem: LowerError) -> Fused {
     let nothing = Function { graph: Graph::default(), results: Vec::new(), ..function.clone() };
     let analysis = Analysis::new(&nothing, &BTreeMap::new());
-    Fused { function: nothing, analysis, groups: Vec::new(), bodies: BTreeMap::new(), problem: Some(problem) }
+    Fused {
+        function: nothing,
+        analysis,
+        groups: Vec::new(),
+        bodies: BTreeMap::new(),
+        apart: Vec::new(),
+        problem: Some(problem),
+    }
 }
 
 /// The largest tensor, in elements: addresses and their products stay far inside `i64`.

@@ -29,6 +29,8 @@ pub mod shared;
 pub mod view;
 pub mod visit;
 
+pub use name::apart;
+
 use emit::{Array, Context};
 use finish::Draft;
 use shared::Shared;

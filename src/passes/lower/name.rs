@@ -63,3 +63,18 @@ fn word(fused: &Fused, id: NodeId) -> String {
 pub fn of_value(fused: &Fused, value: ValueId) -> String {
     format!("{}_{}", word(fused, value.node), value.node.0)
 }
+
+/// For every two kernels of which one reads what the other makes, why they are two: once for kernels of the same names.
+pub fn apart(fused: &Fused) -> Vec<(String, String, &'static str)> {
+    let group = |id: NodeId| fused.groups.iter().find(|g| g.members.contains(&id)).map(|g| of_group(fused, g));
+    let mut all: Vec<(String, String, &'static str)> = Vec::new();
+    for apart in &fused.apart {
+        if let (Some(maker), Some(reader)) = (group(apart.maker), group(apart.reader)) {
+            let entry = (maker, reader, apart.why);
+            if !all.contains(&entry) {
+                all.push(entry);
+            }
+        }
+    }
+    all
+}
