@@ -20,6 +20,8 @@ pub mod fuse;
 pub mod gather_sums;
 pub mod half;
 pub mod hoist;
+pub mod in_place;
+pub mod join_kernels;
 pub mod keep;
 pub mod lower;
 pub mod plan_memory;
@@ -108,4 +110,5 @@ pub struct LoopPass {
 }
 
 /// The passes on loop programs, in the order in which they run.
-pub const LOOP_PASSES: &[LoopPass] = &[tile::PASS, expand_math::PASS, plan_memory::PASS];
+pub const LOOP_PASSES: &[LoopPass] =
+    &[tile::PASS, expand_math::PASS, in_place::PASS, join_kernels::PASS, plan_memory::PASS];

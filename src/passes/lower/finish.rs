@@ -102,7 +102,7 @@ fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
     walk(&mut body.clone(), &mut accesses);
     extents.extend(accesses.indices.iter().copied());
     let written = accesses.of_buffer.values().filter(|uses| uses.written);
-    written.into_iter().all(|uses| !uses.anywhere && apart(&uses.addresses, var, extent, &extents))
+    written.into_iter().all(|uses| apart(&uses.addresses, var, extent, &extents))
 }
 
 fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<LoopVar, u64>) -> bool {
@@ -133,18 +133,14 @@ fn gcd(a: i64, b: i64) -> i64 {
 #[derive(Default)]
 struct Uses {
     written: bool,
-    /// Whether some read reaches further than its address says.
-    anywhere: bool,
-    /// Whether the address to come is that of a matrix, if no index goes on from it.
-    matrix: bool,
     addresses: Vec<Affine>,
 }
 
 #[derive(Default)]
 struct Accesses {
     current: Option<BufferId>,
-    /// The index that goes on from the address to come, as a variable of its own.
-    index: Option<(LoopVar, i64)>,
+    /// The indices that go on from the address to come, each as a variable of its own.
+    reaches: Vec<(LoopVar, i64)>,
     /// The variables made for indices, with their extents.
     indices: Vec<(LoopVar, u64)>,
     of_buffer: BTreeMap<BufferId, Uses>,
@@ -155,25 +151,18 @@ impl Visitor for Accesses {
         self.current = Some(*buffer);
         let uses = self.of_buffer.entry(*buffer).or_default();
         uses.written |= touch.writes();
-        uses.matrix |= touch.is_many();
     }
     fn reach(&mut self, stride: i64, extent: u64) {
         // Counted down from the last number, which no kernel's own variables reach.
         let var = LoopVar(u32::MAX - self.indices.len() as u32);
         self.indices.push((var, extent));
-        self.index = Some((var, stride));
+        self.reaches.push((var, stride));
     }
     fn affine(&mut self, affine: &mut Affine) {
         let Some(buffer) = self.current.take() else { return };
         let uses = self.of_buffer.entry(buffer).or_default();
-        let address = match self.index.take() {
-            Some((var, stride)) => affine.clone().plus(var, stride),
-            None => {
-                uses.anywhere |= uses.matrix;
-                affine.clone()
-            }
-        };
-        uses.matrix = false;
+        let reaches = std::mem::take(&mut self.reaches);
+        let address = reaches.into_iter().fold(affine.clone(), |address, (var, stride)| address.plus(var, stride));
         uses.addresses.push(address);
     }
 }

@@ -3,7 +3,7 @@
 //! The loop passes here change finished blocks (axes are merged, addresses shifted, ids renumbered), so the knowledge of which
 //! fields of an instruction hold what stands in this one file.
 
-use crate::ir::loops::{Affine, Block, BufferId, Instruction, LoopVar, Value};
+use crate::ir::loops::{Affine, Block, BufferId, Instruction, LoopVar, Matrix, Round, Value};
 
 /// How an instruction touches a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub trait Visitor {
     fn affine(&mut self, _affine: &mut Affine) {}
     /// A buffer, before its address.
     fn buffer(&mut self, _buffer: &mut BufferId, _touch: Touch) {}
-    /// Between a buffer and its address: how far an index may go on from there, as a stride and a number of places.
+    /// Between a buffer and its address, for each index that goes on from there: how far, as a stride and a number of places.
     fn reach(&mut self, _stride: i64, _extent: u64) {}
     /// A value where it is made.
     fn definition(&mut self, _value: &mut Value) {}
@@ -125,26 +125,35 @@ fn walk_loop(instruction: &mut Instruction, visitor: &mut dyn Visitor) {
             }
         }
         Instruction::Contract(c) => {
-            for matrix in [&mut c.left, &mut c.right] {
-                visitor.buffer(&mut matrix.buffer, Touch::ReadFrom);
-                visitor.affine(&mut matrix.address);
-            }
+            let sizes = [(c.rows, c.depth), (c.depth, c.columns)];
+            matrices([&mut c.left, &mut c.right], sizes, &c.rounds, visitor);
             visitor.variable(&mut c.row);
             visitor.variable(&mut c.column);
             visitor.definition(&mut c.accumulator);
             walk(&mut c.epilogue, visitor);
         }
         Instruction::Tile(t) => {
-            for matrix in [&mut t.left, &mut t.right] {
-                visitor.buffer(&mut matrix.buffer, Touch::ReadFrom);
-                visitor.affine(&mut matrix.address);
-            }
+            let sizes = [(t.rows, t.depth), (t.depth, t.columns)];
+            matrices([&mut t.left, &mut t.right], sizes, &t.rounds, visitor);
             visitor.variable(&mut t.row);
             visitor.variable(&mut t.column);
             visitor.definition(&mut t.accumulator);
             walk(&mut t.epilogue, visitor);
         }
         _ => unreachable!("straight-line instructions are handled by the caller"),
+    }
+}
+
+/// The operands of a product, with how far they reach.
+fn matrices(matrices: [&mut Matrix; 2], sizes: [(u64, u64); 2], rounds: &[Round], visitor: &mut dyn Visitor) {
+    for (side, (matrix, (rows, columns))) in matrices.into_iter().zip(sizes).enumerate() {
+        visitor.buffer(&mut matrix.buffer, Touch::ReadFrom);
+        visitor.reach(matrix.row_stride, rows);
+        visitor.reach(matrix.column_stride, columns);
+        for round in rounds {
+            visitor.reach(if side == 0 { round.left_stride } else { round.right_stride }, round.count);
+        }
+        visitor.affine(&mut matrix.address);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Gives every temporary buffer a place in the arena.
 //!
-//! First outputs take over inputs that die ([`in_place`]). Then a buffer lives from the first step that uses it to the last ([`life`]);
+//! A buffer lives from the first step that uses it to the last ([`life`]);
 //! largest first, each goes to the lowest offset (a multiple of 64) at which it overlaps no buffer that lives at the same time.
 
 use std::fmt::Write;
@@ -9,8 +9,7 @@ use crate::ir::loops::steps::each_section;
 use crate::ir::loops::{Buffer, Place, Program};
 use crate::passes::LoopPass;
 
-mod in_place;
-mod life;
+pub(super) mod life;
 
 use life::{Life, lives};
 
@@ -26,7 +25,6 @@ const ALIGNMENT: u64 = 64;
 
 /// The program with an offset for each arena buffer and the arena's size. Arena buffers that no step uses are removed.
 pub fn plan(mut program: Program) -> Program {
-    in_place::reuse_inputs(&mut program);
     remove_unused(&mut program);
     let lives = lives(&program);
     let mut order: Vec<usize> = (0..program.buffers.len()).filter(|b| is_arena(&program.buffers[*b])).collect();
@@ -74,7 +72,7 @@ pub fn describe(program: &Program) -> String {
     text
 }
 
-fn is_arena(buffer: &Buffer) -> bool {
+pub(super) fn is_arena(buffer: &Buffer) -> bool {
     matches!(buffer.place, Place::Arena { .. })
 }
 
@@ -120,6 +118,12 @@ mod tests {
         })
     }
 
+    /// The plan after outputs took the place of inputs.
+    fn planned(mut program: Program) -> Program {
+        crate::passes::in_place::reuse_inputs(&mut program);
+        plan(program)
+    }
+
     #[test]
     fn buffers_that_never_live_together_share_memory() {
         let steps = [vec![0, 1], vec![1, 2], vec![2, 4]].map(|buffers| Step::Call(Call::on_whole(0, buffers)));
@@ -152,7 +156,7 @@ mod tests {
             arena_bytes: 0,
         };
         let places = |p: Program| {
-            let planned = plan(p);
+            let planned = planned(p);
             verify::program(&planned).unwrap();
             let last =
                 steps::calls(&planned.steps).last().map(|c| c.buffers.iter().map(|s| s.buffer).collect::<Vec<u32>>());
@@ -180,7 +184,7 @@ mod tests {
         };
         let spans: Vec<(usize, usize)> = lives(&program).iter().flatten().map(|l| (l.first, l.last)).collect();
         assert_eq!(spans, [(0, 9), (0, 9), (3, 4), (4, 5), (5, 7)]);
-        let planned = plan(program);
+        let planned = planned(program);
         verify::program(&planned).unwrap();
         // d and e take the place of c, but nothing that of a or b within the repeat.
         let names: Vec<&str> = planned.buffers.iter().map(|b| b.name.as_str()).collect();

@@ -5,13 +5,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::is_arena;
-use super::life::{Life, lives};
+use super::LoopPass;
+use super::plan_memory::is_arena;
+use super::plan_memory::life::{Life, lives};
 use crate::ir::loops::steps::each_call;
 use crate::ir::loops::{Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, Program, Step, Value};
 use crate::passes::lower::finish::Draft;
 use crate::passes::lower::number::renumber;
 use crate::passes::lower::visit::{Touch, Visitor, walk};
+
+/// The pass.
+pub const PASS: LoopPass = LoopPass {
+    name: "in_place",
+    doc: "lets outputs take the place of inputs that die",
+    run: |mut program| {
+        reuse_inputs(&mut program);
+        Ok(program)
+    },
+};
 
 /// Joins buffers of a program where a call allows it. A call that is left with nothing but to store what it loads is dropped.
 pub fn reuse_inputs(program: &mut Program) {

@@ -1,0 +1,254 @@
+//! Joins kernels whose rounds go hand in hand into one kernel.
+//!
+//! Where two kernels run over the same outermost loop (the samples of a batch, say), and the second reads in each round only what the first wrote in that round, one kernel
+//! does a round of both before the next one: what the first wrote is still in the cache, and threads meet once instead of twice. A loop that
+//! counts more finely (rows of samples) becomes a loop inside. Calls in between that touch nothing of the second move behind. Each element is computed as before, so
+//! results are the same bits.
+
+use std::collections::BTreeMap;
+
+use super::LoopPass;
+use crate::ir::loops::{
+    Affine, Block, Buffer, BufferId, BufferUse, Instruction, Kernel, LoopVar, ParallelLoop, Program, Repeat, Section,
+    Step, Value,
+};
+use crate::passes::lower::finish::{Draft, finish};
+use crate::passes::lower::shared::Shared;
+use crate::passes::lower::visit::{Touch, Visitor, walk};
+
+/// The pass.
+pub const PASS: LoopPass = LoopPass {
+    name: "join_kernels",
+    doc: "joins kernels whose rounds go hand in hand",
+    run: |program| Ok(join_kernels(program)),
+};
+
+/// A kernel is joined with one of the last so many calls.
+const MOST_BETWEEN: usize = 12;
+
+/// So many kernels become one at most.
+const MOST_PARTS: usize = 6;
+
+/// Fewer rounds than this would leave threads without work.
+const FEWEST_ROUNDS: u64 = 4;
+
+/// A finer loop has at most so many rounds in one of the coarser.
+const MOST_FINER: u64 = 64;
+
+/// Smaller buffers stay in the cache anyway.
+const SMALLEST: u64 = 1 << 15;
+
+/// The program with kernels joined.
+pub fn join_kernels(program: Program) -> Program {
+    let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program;
+    let mut joiner = Joiner { buffers: &buffers, kernels: &kernels, shared: Shared::default() };
+    joiner.steps(steps, true);
+    let (kernels, steps) = joiner.shared.finish();
+    Program { name, buffers, kernels, steps, pointers, arena_bytes }
+}
+
+struct Joiner<'p> {
+    buffers: &'p [Buffer],
+    kernels: &'p [Kernel],
+    shared: Shared,
+}
+
+/// A call that others may still join.
+struct Pending {
+    draft: Draft,
+    name: String,
+    parts: usize,
+}
+
+impl Joiner<'_> {
+    /// In repeats calls stay as they are: what a joined kernel hands on within itself would have to outlast the rounds of the repeat.
+    fn steps(&mut self, steps: Vec<Step>, outside: bool) {
+        let mut pending: Vec<Pending> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Call(call) => {
+                    let kernel = self.kernels[call.kernel as usize].clone();
+                    let name = kernel.name.clone();
+                    let new = Pending { draft: Draft { kernel, buffers: call.buffers }, name, parts: 1 };
+                    if outside { self.add(&mut pending, new) } else { pending.push(new) }
+                }
+                Step::Index { .. } => {
+                    self.flush(&mut pending);
+                    self.shared.push(step);
+                }
+                Step::Repeat(repeat) => {
+                    self.flush(&mut pending);
+                    self.shared.enter();
+                    self.steps(repeat.steps, false);
+                    let steps = self.shared.leave();
+                    self.shared.push(Step::Repeat(Repeat { steps, ..repeat }));
+                }
+            }
+        }
+        self.flush(&mut pending);
+    }
+
+    fn flush(&mut self, pending: &mut Vec<Pending>) {
+        pending.drain(..).for_each(|p| self.shared.call(p.draft, &p.name));
+    }
+
+    /// Joins a call with an earlier one, past calls that have nothing to do with it, or appends it.
+    fn add(&self, pending: &mut Vec<Pending>, new: Pending) {
+        for earlier in pending.iter_mut().rev().take(MOST_BETWEEN) {
+            if let Some(joined) = self.join(earlier, &new) {
+                *earlier = joined;
+                return;
+            }
+            if conflict(&earlier.draft, &new.draft) {
+                break;
+            }
+        }
+        pending.push(new);
+    }
+
+    /// Both calls as one, if each round of the second needs no other round of the first.
+    fn join(&self, first: &Pending, second: &Pending) -> Option<Pending> {
+        let (a, b) = (&first.draft, &second.draft);
+        let (outer, inner) = (a.kernel.parallel.as_ref()?, b.kernel.parallel.as_ref()?);
+        let rounds = outer.extent.min(inner.extent);
+        let whole = |p: &ParallelLoop| p.extent.is_multiple_of(rounds) && p.extent / rounds <= MOST_FINER;
+        if rounds < FEWEST_ROUNDS || !whole(outer) || !whole(inner) || first.parts + second.parts > MOST_PARTS {
+            return None;
+        }
+        let together = self.parameters(a, b)?;
+        let mut kernel = Kernel {
+            name: String::new(),
+            buffers: Vec::new(),
+            parallel: None,
+            body: Block::default(),
+            values: Vec::new(),
+            variables: 1,
+        };
+        let round = LoopVar(0);
+        let mut body = Block::default();
+        for (draft, buffers) in [(a, &together.of_first), (b, &together.of_second)] {
+            let part = part(&mut kernel, &draft.kernel, buffers, round, rounds);
+            body.instructions.extend(part.instructions);
+        }
+        kernel.buffers = together.buffers;
+        kernel.body.instructions.push(Instruction::For { var: round, extent: rounds, carried: Vec::new(), body });
+        let draft = finish(Draft { kernel, buffers: together.sections });
+        let parts = first.parts + second.parts;
+        // The first and the last say most; all would be too long to read.
+        let first_name = first.name.split('+').next().unwrap_or_default();
+        let name = match parts {
+            2 => format!("{first_name}+{}", second.name),
+            _ => format!("{first_name}+{}_more+{}", parts - 2, second.name),
+        };
+        draft.kernel.parallel.is_some().then_some(Pending { draft, name, parts })
+    }
+
+    /// The parameters of both kernels, common ones once; `None` if they have nothing large to hand on, or meet in sections that differ.
+    fn parameters(&self, a: &Draft, b: &Draft) -> Option<Together> {
+        let mut together = Together {
+            buffers: a.kernel.buffers.clone(),
+            sections: a.buffers.clone(),
+            of_first: (0..a.buffers.len() as u32).map(BufferId).collect(),
+            of_second: Vec::new(),
+        };
+        let mut hands_on = false;
+        for (parameter, section) in b.kernel.buffers.iter().zip(&b.buffers) {
+            let own = 0..a.buffers.len();
+            let found = own.clone().find(|i| together.sections[*i] == *section);
+            let meets = |i: &usize| together.sections[*i].buffer == section.buffer && Some(*i) != found;
+            let writes = |i: usize| together.buffers[i].usage.writes() || parameter.usage.writes();
+            if own.filter(meets).any(writes) {
+                return None;
+            }
+            match found {
+                Some(at) => {
+                    let bytes = self.buffers[section.buffer as usize].dtype.bytes() as u64 * parameter.elements;
+                    let before = &mut together.buffers[at];
+                    hands_on |= before.usage.writes() && parameter.usage != BufferUse::Write && bytes >= SMALLEST;
+                    before.elements = before.elements.max(parameter.elements);
+                    together.of_second.push(BufferId(at as u32));
+                }
+                None => {
+                    together.of_second.push(BufferId(together.buffers.len() as u32));
+                    together.buffers.push(parameter.clone());
+                    together.sections.push(section.clone());
+                }
+            }
+        }
+        hands_on.then_some(together)
+    }
+}
+
+/// The parameters of two kernels in one.
+struct Together {
+    buffers: Vec<crate::ir::loops::BufferParameter>,
+    sections: Vec<Section>,
+    of_first: Vec<BufferId>,
+    of_second: Vec<BufferId>,
+}
+
+/// Whether the order of two calls matters.
+fn conflict(a: &Draft, b: &Draft) -> bool {
+    let mut uses: BTreeMap<u32, bool> = BTreeMap::new();
+    for (parameter, section) in a.kernel.buffers.iter().zip(&a.buffers) {
+        *uses.entry(section.buffer).or_default() |= parameter.usage.writes();
+    }
+    let meets = |(p, s): (&crate::ir::loops::BufferParameter, &Section)| {
+        uses.get(&s.buffer).is_some_and(|written| *written || p.usage.writes())
+    };
+    b.kernel.buffers.iter().zip(&b.buffers).any(meets)
+}
+
+/// What a kernel does in one of `rounds` rounds, with numbers of its own in `target`.
+fn part(target: &mut Kernel, kernel: &Kernel, buffers: &[BufferId], round: LoopVar, rounds: u64) -> Block {
+    let parallel = kernel.parallel.as_ref().expect("only parallel kernels are joined");
+    let mut body = kernel.body.clone();
+    let mut renumber = Renumber { values: target.values.len() as u32, variables: target.variables, buffers };
+    walk(&mut body, &mut renumber);
+    target.values.extend(&kernel.values);
+    target.variables += kernel.variables;
+    let own = LoopVar(parallel.var.0 + renumber.variables);
+    let finer = parallel.extent / rounds;
+    let place = match finer {
+        1 => Affine::scaled(round, 1),
+        _ => Affine::scaled(round, finer as i64).plus(own, 1),
+    };
+    crate::passes::lower::visit::each_affine(&mut body, |affine| {
+        let factor = affine.coefficient(own);
+        affine.terms.retain(|(var, _)| *var != own);
+        *affine = std::mem::take(affine).sum(&place.times(factor));
+    });
+    match finer {
+        1 => body,
+        _ => Block { instructions: vec![Instruction::For { var: own, extent: finer, carried: Vec::new(), body }] },
+    }
+}
+
+/// Moves all numbers behind those that are there.
+struct Renumber<'b> {
+    values: u32,
+    variables: u32,
+    buffers: &'b [BufferId],
+}
+
+impl Visitor for Renumber<'_> {
+    fn affine(&mut self, affine: &mut Affine) {
+        affine.terms.iter_mut().for_each(|(var, _)| var.0 += self.variables);
+    }
+
+    fn buffer(&mut self, buffer: &mut BufferId, _: Touch) {
+        *buffer = self.buffers[buffer.0 as usize];
+    }
+
+    fn definition(&mut self, value: &mut Value) {
+        value.0 += self.values;
+    }
+
+    fn operand(&mut self, value: &mut Value) {
+        value.0 += self.values;
+    }
+
+    fn variable(&mut self, var: &mut LoopVar) {
+        var.0 += self.variables;
+    }
+}
