@@ -36,7 +36,7 @@ fn root() -> &'static Path {
 
 /// Every file of the project's own folders with one of the extensions: its path from the root, and its text.
 fn files(extensions: &[&str]) -> Vec<(String, String)> {
-    let folders = ["src", "runtime", "grammar", "tests", "models", "examples", "benches"];
+    let folders = ["src", "runtime", "grammar", "tests", "models", "examples", "benches", "fuzz/fuzz_targets"];
     let mut paths: Vec<PathBuf> = folders.iter().flat_map(|folder| below(&root().join(folder))).collect();
     paths.retain(|path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)));
     paths.sort();

@@ -1,10 +1,23 @@
 //! What the fuzzer begins with: every `.nn` file of the project, long ones cut into items.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Inputs are kept below this many bytes: short ones run faster, and mistakes do not need more.
 pub const LONGEST: usize = 3_000;
+
+/// The inputs in `fuzz/corpus` for one of the targets there, in the order of their names.
+pub fn kept(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
+    paths.sort();
+    let input = |path: PathBuf| {
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path, bytes)
+    };
+    paths.into_iter().map(input).collect()
+}
 
 /// The inputs to begin with.
 pub fn read() -> Vec<String> {

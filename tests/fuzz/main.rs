@@ -9,9 +9,13 @@
 //!
 //! with `FUZZ_THREADS` (default: all cores), `FUZZ_SEED`, `FUZZ_TARGET=parse` for the parser alone, and `FUZZ_SECONDS` as
 //! another end. What fails is written to `target/fuzz/`; `FUZZ_INPUT=FILE` runs that one input.
+//!
+//! The same is run under libFuzzer, which is guided by the code that an input reaches: `docs/evidence.md` has the command.
+//! What it found is minimised into `fuzz/corpus`, which a plain run replays.
 
 mod corpus;
 mod mutate;
+mod target;
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,12 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mutate::Random;
-use nnc::diag::{Diagnostic, FileId};
-use nnc::frontend::parse::parse;
-use nnc::frontend::{Project, Settings, check};
 
 /// No input may take longer; a build without optimization is given more.
 const SLOW: Duration = if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_secs(1) };
+/// What takes longer is a hang, however busy the machine is.
+const HANGS: Duration = Duration::from_secs(20);
 /// The most memory that the process may ever have had.
 const MEMORY: u64 = 1 << 30;
 /// How many kept inputs there may be.
@@ -69,6 +72,21 @@ fn a_few_hundred_broken_programs() {
     }
 }
 
+/// The inputs that cargo-fuzz found and `fuzz/corpus` keeps.
+#[test]
+fn the_kept_corpus() {
+    for (target, name) in [(Target::Parse, "parse"), (Target::Check, "check")] {
+        let inputs = corpus::kept(name);
+        assert!(inputs.len() > 50, "the corpus of {name} is there");
+        for (path, input) in inputs {
+            let begin = Instant::now();
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(target, &input)));
+            assert!(outcome.is_ok(), "{} panics", path.display());
+            assert!(begin.elapsed() < HANGS, "{} takes {:?}", path.display(), begin.elapsed());
+        }
+    }
+}
+
 #[test]
 #[ignore = "runs for hours; see the head of this file"]
 fn millions_of_broken_programs() {
@@ -93,7 +111,7 @@ fn one_input() {
     let path = std::env::var("FUZZ_INPUT").expect("FUZZ_INPUT names a file");
     let input = fs::read(&path).expect("the input can be read");
     let start = Instant::now();
-    let messages = run(Target::Check, &String::from_utf8_lossy(&input));
+    let messages = run(Target::Check, &input);
     println!("{:?}, {} MiB at most\n{}", start.elapsed(), peak_memory() >> 20, messages.join("\n"));
 }
 
@@ -143,7 +161,7 @@ fn worker(plan: &Plan, state: &State, thread: usize, start: Instant) {
         // An overflow of the stack ends the process: then this file is the input.
         fs::write(&current, &input).expect("the input can be written");
         let begin = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(plan.target, &input)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(plan.target, input.as_bytes())));
         let taken = begin.elapsed();
         state.longest.fetch_max(taken.as_nanos() as u64, Ordering::Relaxed);
         match outcome {
@@ -165,23 +183,12 @@ fn worker(plan: &Plan, state: &State, thread: usize, start: Instant) {
     }
 }
 
-/// Runs the frontend and gives the messages; what is right gives none.
-fn run(target: Target, input: &str) -> Vec<String> {
-    let messages = |found: Vec<Diagnostic>| found.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>();
-    if target == Target::Parse {
-        return messages(parse(input, FileId(0)).1);
+/// The messages about an input; what is right gives none.
+fn run(what: Target, input: &[u8]) -> Vec<String> {
+    match what {
+        Target::Parse => target::parses(input),
+        Target::Check => target::checks(input),
     }
-    let (project, mut diagnostics) = Project::parse("fuzz.nn", input);
-    let settings = Settings { total_steps: Some(1), ..Settings::default() };
-    match check(&project, &settings) {
-        Ok(model) => diagnostics.extend(model.warnings),
-        Err(found) => diagnostics.extend(found),
-    }
-    for diagnostic in &diagnostics {
-        let text = diagnostic.render(&project.sources, false);
-        assert!(text.len() < 1 << 20, "a report of {} bytes", text.len());
-    }
-    messages(diagnostics)
 }
 
 fn next_input(state: &State, random: &mut Random) -> String {

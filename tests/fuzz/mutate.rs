@@ -1,5 +1,9 @@
 //! Changes to an input: on characters, on words, on lines, and by expressions made from the words of the language.
 
+use std::sync::LazyLock;
+
+use nnc::frontend::parse::KEYWORDS;
+
 use super::corpus::LONGEST;
 
 /// SplitMix64.
@@ -24,8 +28,8 @@ impl Random {
         (self.next() % end as u64) as usize
     }
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
+    fn pick<'a, T: AsRef<str>>(&mut self, from: &'a [T]) -> &'a str {
+        from[self.below(from.len())].as_ref()
     }
 
     /// True once in `n`.
@@ -34,51 +38,37 @@ impl Random {
     }
 }
 
-#[rustfmt::skip]
-const WORDS: &[&str] = &[
-    "use", "const", "fn", "layer", "model", "optimizer", "data", "train", "input", "target", "param", "state", "output",
-    "loss", "metric", "if", "else", "for", "in", "scan", "return", "and", "or", "not", "over", "with", "true", "false",
-    "carry", "axis", "reverse", "yield", "index", "training", "batch", "f32", "f64", "f16", "i32", "u8", "bool", "float",
-    "(", ")", "[", "]", "{", "}", ",", ";", "\n", ":", "=", "<-", "->", "|", "|>", "+", "-", "*", "/", "//", "%", "@", "^",
-    "==", "!=", "<", "<=", ">", ">=", "..", ".", "..lead", "///", "//", "\"", "\\", "é", "\u{0}", "\u{feff}", "\t", "\r\n",
-    "dense", "relu", "softmax", "grad", "stop_gradient", "reshape", "transpose", "concat", "split", "stack", "slice", "pad",
-    "einsum", "gather", "scatter_add", "one_hot", "iota", "cumsum", "sort", "topk", "argmax", "convolve", "conv2d", "lstm",
-    "max_pool2d", "zeros", "ones", "full", "eye", "normal", "uniform", "bernoulli", "permutation", "sum", "mean", "max",
-    "shape", "rank", "size", "len", "range", "enumerate", "zip", "reversed", "parameters", "fresh", "error", "text", "int",
-    "where", "select", "cast", "broadcast_to", "tile", "roll", "tril", "diag", "take_along_axis", "valid", "same", "step",
-    "epochs", "steps", "seed", "shuffle", "validate", "minimize", "adam", "sgd", "times", "clip", "norm", "accumulate",
-    "freeze", "load", "into", "stop", "when", "has", "improved", "keep", "best", "checkpoint", "every", "average", "ema",
-    "phase", "from", "take", "first", "csv", "idx",
-];
-
-const NUMBERS: &[&str] = &[
-    "0",
-    "1",
-    "2",
-    "-1",
-    "3",
-    "7",
-    "64",
-    "255",
-    "256",
-    "1000",
-    "65536",
-    "2147483647",
-    "2147483648",
-    "4294967296",
-    "1099511627776",
-    "9223372036854775807",
-    "-9223372036854775807",
-    "0.5",
-    "1e-3",
-    "1e30",
-    "1e300",
-    "0x7F",
-    "0.0",
-    "1_000",
-];
-
 const OPERATORS: &[&str] = &["+", "-", "*", "/", "//", "%", "@", "^", "==", "<", ">=", "and", "or", "|>", ".."];
+
+/// The words of the dictionary, and its numbers.
+static WORDS: LazyLock<(Vec<String>, Vec<String>)> = LazyLock::new(|| {
+    let entries = include_str!("../../fuzz/nn.dict").lines().filter(|line| line.starts_with('"')).map(entry);
+    entries.partition(|word| !word.trim_start_matches('-').starts_with(|first: char| first.is_ascii_digit()))
+});
+
+/// What a line of a dictionary of libFuzzer stands for: text in quotes with `\\`, `\"` and `\xNN`.
+fn entry(line: &str) -> String {
+    let inner = line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("an entry is in quotes");
+    let (mut bytes, mut rest) = (Vec::new(), inner.bytes());
+    while let Some(byte) = rest.next() {
+        match (byte, if byte == b'\\' { rest.next() } else { None }) {
+            (_, Some(b'x')) => {
+                let digits: String = rest.by_ref().take(2).map(char::from).collect();
+                bytes.push(u8::from_str_radix(&digits, 16).expect("two digits follow"));
+            }
+            (_, Some(escaped)) => bytes.push(escaped),
+            (byte, None) => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).expect("an entry is UTF-8")
+}
+
+#[test]
+fn the_dictionary_has_the_words_of_the_language() {
+    let missing: Vec<&&str> = KEYWORDS.iter().filter(|word| !WORDS.0.iter().any(|known| known == *word)).collect();
+    assert!(missing.is_empty(), "fuzz/nn.dict lacks {missing:?}");
+    assert_eq!(entry(r#""\\\"\x41""#), "\\\"A");
+}
 
 /// A changed copy of `first`; lines may come from `second`.
 pub fn mutate(first: &str, second: &str, random: &mut Random) -> String {
@@ -124,7 +114,7 @@ fn replaced(text: &str, range: std::ops::Range<usize>, by: &str) -> String {
 fn words(text: &str, random: &mut Random) -> String {
     let tokens = tokens(text);
     if tokens.is_empty() {
-        return random.pick(WORDS).to_owned();
+        return random.pick(&WORDS.0).to_owned();
     }
     let at = random.below(tokens.len());
     let token = tokens[at].clone();
@@ -132,9 +122,9 @@ fn words(text: &str, random: &mut Random) -> String {
     let other = tokens[random.below(tokens.len())].clone();
     match random.below(8) {
         0 => replaced(text, token.start..end, ""),
-        1 => replaced(text, token.end..token.end, &format!(" {} ", random.pick(WORDS))),
-        2 => replaced(text, token, random.pick(WORDS)),
-        3 => replaced(text, token, random.pick(NUMBERS)),
+        1 => replaced(text, token.end..token.end, &format!(" {} ", random.pick(&WORDS.0))),
+        2 => replaced(text, token, random.pick(&WORDS.0)),
+        3 => replaced(text, token, random.pick(&WORDS.1)),
         4 => replaced(text, other.end..other.end, &text[token.start..end]),
         5 => number(text, &tokens, random),
         // Another name of the same text: types and shapes become wrong while the text stays right.
@@ -154,7 +144,7 @@ fn number(text: &str, tokens: &[std::ops::Range<usize>], random: &mut Random) ->
     let numbers = words_where(text, tokens, |byte| byte.is_ascii_digit());
     match numbers.is_empty() {
         true => text.to_owned(),
-        false => replaced(text, numbers[random.below(numbers.len())].clone(), random.pick(NUMBERS)),
+        false => replaced(text, numbers[random.below(numbers.len())].clone(), random.pick(&WORDS.1)),
     }
 }
 
@@ -164,7 +154,7 @@ fn name(text: &str, tokens: &[std::ops::Range<usize>], random: &mut Random) -> S
         return text.to_owned();
     }
     let (here, there) = (names[random.below(names.len())].clone(), names[random.below(names.len())].clone());
-    let by = if random.once_in(3) { random.pick(WORDS).to_owned() } else { text[there].to_owned() };
+    let by = if random.once_in(3) { random.pick(&WORDS.0).to_owned() } else { text[there].to_owned() };
     replaced(text, here, &by)
 }
 
@@ -240,10 +230,10 @@ fn expression(names: &[&str], depth: usize, random: &mut Random) -> String {
     let inner = |random: &mut Random| expression(names, depth.saturating_sub(1), random);
     match shape {
         0 | 1 => random.pick(names).to_owned(),
-        2 => random.pick(NUMBERS).to_owned(),
+        2 => random.pick(&WORDS.1).to_owned(),
         3 | 4 => format!("{} {} {}", inner(random), random.pick(OPERATORS), inner(random)),
-        5 => format!("{}({}, {})", random.pick(WORDS), inner(random), inner(random)),
-        6 => format!("{}({}, {}={})", random.pick(WORDS), inner(random), random.pick(names), inner(random)),
+        5 => format!("{}({}, {})", random.pick(&WORDS.0), inner(random), inner(random)),
+        6 => format!("{}({}, {}={})", random.pick(&WORDS.0), inner(random), random.pick(names), inner(random)),
         7 => format!("[{}, {}]", inner(random), inner(random)),
         8 => format!("({})[{}, {}:{}]", inner(random), inner(random), inner(random), inner(random)),
         9 => format!("if {} {{ {} }} else {{ {} }}", inner(random), inner(random), inner(random)),
