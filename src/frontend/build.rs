@@ -1,7 +1,6 @@
 //! Cuts the entry points out of an elaborated graph: each gets the nodes and arguments that its results depend on.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use super::elaborate::{Elaboration, Member};
 use super::model::{CheckedModel, Entries, LayerRecord, Minimize, ParameterInfo, Whole};
@@ -24,13 +23,17 @@ pub(super) fn build(name: &str, plain: Elaboration, training: Elaboration) -> Ch
         recipe
     });
     let minimizes = recipe.as_ref().is_some_and(|r| !r.minimize.is_empty());
-    let entries = Entries {
-        init: init(&training, &training_order),
-        infer: select(&plain, "infer", &[ResultRole::Output]),
-        eval: select(&plain, "eval", &[ResultRole::Loss, ResultRole::Metric]),
-        whole: whole(&plain),
-        train_step: minimizes.then(|| train_step(&training, &training_order)),
-    };
+    let entries = std::thread::scope(|scope| {
+        // The training step is as large as all the others.
+        let train_step = minimizes.then(|| scope.spawn(|| train_step(&training, &training_order)));
+        Entries {
+            init: init(&training, &training_order),
+            infer: select(&plain, "infer", &[ResultRole::Output]),
+            eval: select(&plain, "eval", &[ResultRole::Loss, ResultRole::Metric]),
+            whole: whole(&plain),
+            train_step: train_step.map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+        }
+    });
     CheckedModel {
         name: name.to_owned(),
         fields: plain.fields,
@@ -156,11 +159,11 @@ fn train_step(elaboration: &Elaboration, order: &[usize]) -> Function {
 /// The function of the wanted results: only the nodes and arguments that they need, arguments in their documented order.
 fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
     let graph = elaboration.builder.graph();
-    let mut needed: HashSet<NodeId> = HashSet::new();
+    let mut needed = vec![false; graph.len()];
     let mut waiting: Vec<NodeId> =
         wanted.iter().flat_map(|w| [Some(w.value), w.updates]).flatten().map(|v| v.node).collect();
     while let Some(id) = waiting.pop() {
-        if needed.insert(id) {
+        if !std::mem::replace(&mut needed[id.0 as usize], true) {
             waiting.extend(graph.node(id).inputs.iter().map(|v| v.node));
         }
     }
@@ -168,26 +171,24 @@ fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
         Op::Argument(argument) => Some(argument.index),
         _ => None,
     };
-    let mut used: Vec<u32> = needed.iter().filter_map(|id| argument_of(*id)).collect();
-    used.sort_by_key(|i| argument_key(elaboration, *i));
+    let in_use = graph.nodes().filter(|(id, _)| needed[id.0 as usize]);
+    let mut used: Vec<u32> = in_use.filter_map(|(id, _)| argument_of(id)).collect();
+    used.sort_by_cached_key(|i| argument_key(elaboration, *i));
     let position: HashMap<u32, u32> = used.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
     let arguments: Vec<Argument> = used.iter().map(|i| elaboration.arguments[*i as usize].clone()).collect();
 
     let mut builder = GraphBuilder::new();
-    let mut moved: HashMap<ValueId, ValueId> = HashMap::new();
+    // Where each node went; outputs keep their numbers.
+    let mut moved: Vec<NodeId> = vec![NodeId(u32::MAX); graph.len()];
     for old in &used {
-        let value = elaboration.argument_value(*old);
-        moved.insert(value, builder.argument(position[old], elaboration.arguments[*old as usize].ty.clone()));
+        let ty = elaboration.arguments[*old as usize].ty.clone();
+        moved[elaboration.argument_value(*old).node.0 as usize] = builder.argument(position[old], ty).node;
     }
+    let place = |moved: &[NodeId], v: ValueId| ValueId { node: moved[v.node.0 as usize], output: v.output };
     for (id, node) in graph.nodes() {
-        if !needed.contains(&id) || argument_of(id).is_some() {
-            continue;
-        }
-        builder.set_scope(Arc::clone(&node.scope));
-        let inputs: Vec<ValueId> = node.inputs.iter().map(|v| moved[v]).collect();
-        let outputs = builder.add(node.op.clone(), &inputs).expect("a node that was well typed is so again");
-        for (output, value) in outputs.into_iter().enumerate() {
-            moved.insert(ValueId { node: id, output: output as u32 }, value);
+        if needed[id.0 as usize] && argument_of(id).is_none() {
+            let inputs = node.inputs.iter().map(|v| place(&moved, *v)).collect();
+            moved[id.0 as usize] = builder.copy_node(node, inputs);
         }
     }
     let results = wanted
@@ -197,7 +198,7 @@ fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
                 Some(index) => ResultRole::Update(position[&index]),
                 None => w.role,
             };
-            FunctionResult { name: w.name, role, value: moved[&w.value] }
+            FunctionResult { name: w.name, role, value: place(&moved, w.value) }
         })
         .collect();
     Function { name: name.to_owned(), arguments, graph: builder.finish(), results }

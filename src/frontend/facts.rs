@@ -112,8 +112,8 @@ impl Facts {
         }
     }
 
-    fn take(&mut self, run: &mut Elaboration) {
-        for (place, kinds) in run.recorder.take().into_iter().flat_map(Recorder::into_kinds) {
+    fn take(&mut self, run: &Elaboration, recorder: Option<Recorder>) {
+        for (place, kinds) in recorder.into_iter().flat_map(Recorder::into_kinds) {
             self.add(place, kinds);
         }
         for member in &run.members {
@@ -170,13 +170,13 @@ fn observe_model(
     let run = |training| {
         elaborate::elaborate_recorded(project, &settings, model, training, Some(Recorder::new(stop.clone())))
     };
-    let mut plain = run(false);
-    facts.take(&mut plain);
+    let (plain, recorder) = run(false);
+    facts.take(&plain, recorder);
     if plain.failed || project.problems.iter().any(|d| d.severity == Severity::Error) {
         return sorted(plain.diagnostics);
     }
-    let mut training = run(true);
-    facts.take(&mut training);
+    let (training, recorder) = run(true);
+    facts.take(&training, recorder);
     let mut found = same_members(&plain, &training);
     found.extend(training.diagnostics);
     sorted(found)

@@ -231,11 +231,17 @@ fn check_here(project: &Project, settings: &Settings) -> Result<CheckedModel, Ve
         return Err(Vec::new());
     }
     let definition = choose(project, settings)?;
-    let plain = elaborate::elaborate(project, settings, definition, false);
+    // Each way of the model has a thread; what is wrong in both is said once, as of the first.
+    let (plain, training) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("elaborate training".into()).stack_size(STACK);
+        let training = thread.spawn_scoped(scope, || elaborate::elaborate(project, settings, definition, true));
+        let plain = elaborate::elaborate(project, settings, definition, false);
+        let training = training.map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        (plain, training.unwrap_or_else(|_| elaborate::elaborate(project, settings, definition, true)))
+    });
     if plain.failed || project.problems.iter().any(|d| d.severity == Severity::Error) {
         return Err(sorted(plain.diagnostics));
     }
-    let training = elaborate::elaborate(project, settings, definition, true);
     if training.failed {
         return Err(sorted(training.diagnostics));
     }

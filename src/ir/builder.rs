@@ -77,6 +77,12 @@ impl GraphBuilder {
         Ok((0..count).map(|output| ValueId { node, output }).collect())
     }
 
+    /// Adds a copy of a node of another graph, whose operands are copies too: of the same types, so its outputs are.
+    pub fn copy_node(&mut self, node: &Node, inputs: Vec<ValueId>) -> NodeId {
+        debug_assert!(inputs.iter().zip(&node.inputs).count() == node.inputs.len());
+        self.graph.push(Node { inputs, ..node.clone() })
+    }
+
     /// Adds a node with one output whose operands are known to fit: for VJPs and rules.
     ///
     /// # Panics

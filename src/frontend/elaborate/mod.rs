@@ -160,7 +160,6 @@ pub(super) struct Elaboration {
     pub diagnostics: Vec<Diagnostic>,
     /// Whether something is wrong with the model.
     pub failed: bool,
-    pub recorder: Option<Recorder>,
 }
 
 impl Elaboration {
@@ -177,17 +176,17 @@ pub(super) fn elaborate(
     definition: &Arc<super::ast::Definition>,
     training: bool,
 ) -> Elaboration {
-    elaborate_recorded(project, settings, definition, training, None)
+    elaborate_recorded(project, settings, definition, training, None).0
 }
 
-/// The same, with a recorder of what places came to.
+/// The same, with a recorder of what places came to, which is given back.
 pub(super) fn elaborate_recorded(
     project: &Project,
     settings: &Settings,
     definition: &Arc<super::ast::Definition>,
     training: bool,
     recorder: Option<Recorder>,
-) -> Elaboration {
+) -> (Elaboration, Option<Recorder>) {
     let mut elaborator = Elaborator::new(project, settings, training);
     elaborator.recorder = recorder;
     let (mut recipe, mut data) = (None, None);
@@ -196,7 +195,7 @@ pub(super) fn elaborate_recorded(
         recipe = elaborator.recipe(&mut body, definition).unwrap_or(None);
         data = elaborator.data(definition).unwrap_or(None);
     }
-    Elaboration {
+    let elaboration = Elaboration {
         builder: elaborator.builder,
         arguments: elaborator.arguments,
         argument_values: elaborator.argument_values,
@@ -210,8 +209,8 @@ pub(super) fn elaborate_recorded(
         data,
         diagnostics: elaborator.diagnostics,
         failed: elaborator.failed,
-        recorder: elaborator.recorder,
-    }
+    };
+    (elaboration, elaborator.recorder)
 }
 
 impl<'a> Elaborator<'a> {
