@@ -139,6 +139,8 @@ pub(super) struct Elaborator<'a> {
     budget: Budget,
     diagnostics: Vec<Diagnostic>,
     reported: HashSet<(Option<Span>, String)>,
+    /// Names that nothing is bound to, and where they were met.
+    unknown: HashSet<(Span, String)>,
     failed: bool,
     /// Keeps what places came to, if anybody asks.
     recorder: Option<Recorder>,
@@ -243,6 +245,7 @@ impl<'a> Elaborator<'a> {
             budget: Budget::new(),
             diagnostics: Vec::new(),
             reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
+            unknown: HashSet::new(),
             failed: false,
             recorder: None,
         }

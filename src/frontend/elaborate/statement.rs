@@ -267,6 +267,10 @@ impl Elaborator<'_> {
 
     /// The error for a name that nothing is bound to.
     pub(super) fn unknown_name(&mut self, body: &Body, name: &str, span: Span) -> Failure {
+        // In a loop the same place fails in every round, and looking for what was meant takes long.
+        if !self.unknown.insert((span, name.to_owned())) {
+            return Failure::Reported;
+        }
         let local = body.env.visible();
         let globals = self.project.global_names(body.env.file);
         let candidates = local.iter().map(|n| &**n).chain(globals.iter().copied());
