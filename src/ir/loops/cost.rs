@@ -8,8 +8,6 @@ use crate::ir::scalar::ScalarFunction;
 pub struct KernelCost {
     /// Additions, multiplications and so on, a fused multiply-add counting as two; one for any other function.
     pub flops: u64,
-    /// Of these, the ones of products' sums.
-    pub product_flops: u64,
     /// Bytes of the buffers' elements, what is updated counting twice.
     pub bytes: u64,
 }
@@ -55,6 +53,5 @@ fn block(block_of: &Block, rounds: u64, cost: &mut KernelCost) {
 fn product(elements: u64, steps: u64, epilogue: &Block, cost: &mut KernelCost) {
     let flops = elements.saturating_mul(steps).saturating_mul(2);
     cost.flops = cost.flops.saturating_add(flops);
-    cost.product_flops = cost.product_flops.saturating_add(flops);
     block(epilogue, elements, cost);
 }
