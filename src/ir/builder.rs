@@ -79,7 +79,7 @@ impl GraphBuilder {
 
     /// Adds a copy of a node of another graph, whose operands are copies too: of the same types, so its outputs are.
     pub fn copy_node(&mut self, node: &Node, inputs: Vec<ValueId>) -> NodeId {
-        debug_assert!(inputs.iter().zip(&node.inputs).count() == node.inputs.len());
+        debug_assert_eq!(inputs.len(), node.inputs.len());
         self.graph.push(Node { inputs, ..node.clone() })
     }
 
