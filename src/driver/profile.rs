@@ -75,6 +75,10 @@ impl Session {
         by_kernel: bool,
     ) -> Result<Profile, Error> {
         let rows = self.compiled().rows_of(fields)?;
+        if entry == Entry::TrainStep {
+            // All turns are the same step; before the first there is none, and optimizers would divide by 0.
+            self.set_step(self.step() + 1);
+        }
         let (profile, _) =
             self.with_pointers(entry, rows, fields, |loaded, run| measure(loaded, run, turns, by_kernel))?;
         Ok(profile)
