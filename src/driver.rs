@@ -280,14 +280,12 @@ impl Compiled {
     pub fn function(&self, entry: Entry) -> Result<&Function, Error> {
         let entries = &self.model.entries;
         let (function, reason) = match entry {
-            Entry::Init => (Some(&entries.init), ""),
-            Entry::Infer => (entries.infer.as_ref(), "it has no `output`"),
-            Entry::Eval => (entries.eval.as_ref(), "it has no `loss` and no `metric`"),
-            Entry::Gather => (entries.whole.as_ref().map(|w| &w.gather), "it has no metric of a whole set"),
-            Entry::Finish => (entries.whole.as_ref().map(|w| &w.finish), "it has no metric of a whole set"),
-            Entry::TrainStep => {
-                (entries.train_step.as_ref(), "it needs a `loss` and a `train` block that minimizes it")
-            }
+            Entry::Init => (Some(entries.init()), ""),
+            Entry::Infer => (entries.infer(), "it has no `output`"),
+            Entry::Eval => (entries.eval(), "it has no `loss` and no `metric`"),
+            Entry::Gather => (entries.whole().map(|w| &w.gather), "it has no metric of a whole set"),
+            Entry::Finish => (entries.whole().map(|w| &w.finish), "it has no metric of a whole set"),
+            Entry::TrainStep => (entries.train_step(), "it needs a `loss` and a `train` block that minimizes it"),
         };
         function.ok_or(Error::NoEntry { entry: entry.name(), reason })
     }
@@ -334,7 +332,7 @@ impl Compiled {
     /// As [`parameter_layout`](Self::parameter_layout).
     pub fn optimizer_layout(&self) -> Result<Layout, Error> {
         let sizes = self.sizes(self.nominal_rows())?;
-        let Some(step) = self.model.entries.train_step.as_ref() else { return Ok(Layout::default()) };
+        let Some(step) = self.model.entries.train_step() else { return Ok(Layout::default()) };
         let states = step.arguments.iter().filter(|a| a.role == Role::OptimizerState);
         let concrete: Vec<(&str, Option<TensorType>, bool)> =
             states.map(|a| (a.name.as_str(), a.ty.substitute(&sizes), false)).collect();

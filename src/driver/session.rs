@@ -263,7 +263,7 @@ impl Session {
     /// # Errors
     /// As [`train_step`](Self::train_step).
     pub fn gather(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<(Report, Vec<Output>), Error> {
-        if self.compiled.model().entries.whole.is_none() {
+        if self.compiled.model().entries.whole().is_none() {
             return Ok((self.evaluate(fields)?, Vec::new()));
         }
         let rows = self.compiled.rows_of(fields)?;

@@ -1,48 +1,102 @@
 //! Cuts the entry points out of an elaborated graph: each gets the nodes and arguments that its results depend on.
 
-use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
 
 use super::elaborate::{Elaboration, Member};
-use super::model::{CheckedModel, Entries, LayerRecord, Minimize, ParameterInfo, Whole};
+use super::model::{CheckedModel, LayerRecord, Minimize, ParameterInfo, Whole};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, Role, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::types::DType;
 
-/// The entry points of a model elaborated without and with training.
-pub(super) fn build(name: &str, plain: Elaboration, training: Elaboration) -> CheckedModel {
-    let order = file_order(&plain.members);
-    let training_order = file_order(&training.members);
-    let parameters: Vec<ParameterInfo> = order.iter().map(|i| parameter_info(&plain.members[*i])).collect();
+/// The entry points, each made when it is first asked for. Dims may be symbolic. Arguments stand in the order seed, step, epoch,
+/// inputs, targets, parameters, states (both in the order of [`CheckedModel::parameters`]), optimizer states; each entry has only
+/// those it depends on.
+#[derive(Clone)]
+pub struct Entries {
+    elaborated: Arc<Elaborated>,
+    minimizes: bool,
+    init: OnceLock<Function>,
+    infer: OnceLock<Option<Function>>,
+    eval: OnceLock<Option<Function>>,
+    whole: OnceLock<Option<Whole>>,
+    train_step: OnceLock<Option<Function>>,
+}
+
+/// A model elaborated without and with training. Of the members of the latter, `order` is the order of the weight file.
+struct Elaborated {
+    plain: Elaboration,
+    training: Elaboration,
+    order: Vec<usize>,
+}
+
+impl Entries {
+    /// The first values of parameters, states and optimizer states, as `ResultRole::Initial` named as the arguments.
+    pub fn init(&self) -> &Function {
+        self.init.get_or_init(|| init(&self.elaborated.training, &self.elaborated.order))
+    }
+
+    /// The outputs; `None` in a model without any.
+    pub fn infer(&self) -> Option<&Function> {
+        self.infer.get_or_init(|| select(&self.elaborated.plain, "infer", &[ResultRole::Output])).as_ref()
+    }
+
+    /// Losses and metrics with `training` false, without those of a whole set; `None` in a model without any.
+    pub fn eval(&self) -> Option<&Function> {
+        let roles = [ResultRole::Loss, ResultRole::Metric];
+        self.eval.get_or_init(|| select(&self.elaborated.plain, "eval", &roles)).as_ref()
+    }
+
+    /// What metrics of a whole set need; `None` in a model without any.
+    pub fn whole(&self) -> Option<&Whole> {
+        self.whole.get_or_init(|| whole(&self.elaborated.plain)).as_ref()
+    }
+
+    /// Losses, metrics and updates; `None` without a recipe that minimizes something.
+    pub fn train_step(&self) -> Option<&Function> {
+        let Elaborated { training, order, .. } = &*self.elaborated;
+        self.train_step.get_or_init(|| self.minimizes.then(|| train_step(training, order))).as_ref()
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").field("minimizes", &self.minimizes).finish_non_exhaustive()
+    }
+}
+
+/// A model elaborated without and with training.
+pub(super) fn build(name: &str, mut plain: Elaboration, training: Elaboration) -> CheckedModel {
+    let parameters: Vec<ParameterInfo> =
+        file_order(&plain.members).iter().map(|i| parameter_info(&plain.members[*i])).collect();
     let layers = layer_records(&plain, &parameters);
-    let place: HashMap<&str, usize> = parameters.iter().enumerate().map(|(i, p)| (p.path.as_str(), i)).collect();
+    let place: FxHashMap<&str, usize> = parameters.iter().enumerate().map(|(i, p)| (p.path.as_str(), i)).collect();
     let recipe = training.recipe.clone().map(|mut recipe| {
         for minimize in &mut recipe.minimize {
             renumber(minimize, &training.members, &place);
         }
         recipe
     });
-    let minimizes = recipe.as_ref().is_some_and(|r| !r.minimize.is_empty());
-    let entries = std::thread::scope(|scope| {
-        // The training step is as large as all the others.
-        let train_step = minimizes.then(|| scope.spawn(|| train_step(&training, &training_order)));
-        Entries {
-            init: init(&training, &training_order),
-            infer: select(&plain, "infer", &[ResultRole::Output]),
-            eval: select(&plain, "eval", &[ResultRole::Loss, ResultRole::Metric]),
-            whole: whole(&plain),
-            train_step: train_step.map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
-        }
-    });
     CheckedModel {
         name: name.to_owned(),
-        fields: plain.fields,
-        parameters,
+        fields: std::mem::take(&mut plain.fields),
         layers,
-        entries,
+        data: plain.data.take(),
+        warnings: std::mem::take(&mut plain.diagnostics),
+        entries: Entries {
+            minimizes: recipe.as_ref().is_some_and(|r| !r.minimize.is_empty()),
+            elaborated: Arc::new(Elaborated { order: file_order(&training.members), plain, training }),
+            init: OnceLock::new(),
+            infer: OnceLock::new(),
+            eval: OnceLock::new(),
+            whole: OnceLock::new(),
+            train_step: OnceLock::new(),
+        },
+        parameters,
         recipe,
-        data: plain.data,
-        warnings: plain.diagnostics,
     }
 }
 
@@ -76,7 +130,7 @@ fn layer_records(plain: &Elaboration, parameters: &[ParameterInfo]) -> Vec<Layer
     plain.records.iter().map(record).collect()
 }
 
-fn renumber(minimize: &mut Minimize, members: &[Member], place: &HashMap<&str, usize>) {
+fn renumber(minimize: &mut Minimize, members: &[Member], place: &FxHashMap<&str, usize>) {
     minimize.parameters =
         minimize.parameters.iter().filter_map(|i| place.get(members[*i].path.as_str()).copied()).collect();
     minimize.parameters.sort_unstable();
@@ -174,7 +228,7 @@ fn cut(elaboration: &Elaboration, name: &str, wanted: Vec<Wanted>) -> Function {
     let in_use = graph.nodes().filter(|(id, _)| needed[id.0 as usize]);
     let mut used: Vec<u32> = in_use.filter_map(|(id, _)| argument_of(id)).collect();
     used.sort_by_cached_key(|i| argument_key(elaboration, *i));
-    let position: HashMap<u32, u32> = used.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
+    let position: FxHashMap<u32, u32> = used.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
     let arguments: Vec<Argument> = used.iter().map(|i| elaboration.arguments[*i as usize].clone()).collect();
 
     let mut builder = GraphBuilder::new();

@@ -3,10 +3,11 @@
 //! [`observe`] checks every model of a project, as [`check`](super::check) does for one, and keeps what each expression, binding and
 //! declaration came to. It also looks at what is left of a file that could not be read in full.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use rustc_hash::FxHashMap;
 
 use super::elaborate::{self, Elaboration, Recorder};
 use super::{Project, Settings, on_large_stack, same_members, sorted};
@@ -73,7 +74,7 @@ pub struct MemberFact {
 /// What is known about the places of the user's file.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    kinds: HashMap<(u32, u32), Vec<Kind>>,
+    kinds: FxHashMap<(u32, u32), Vec<Kind>>,
     pub members: Vec<MemberFact>,
 }
 

@@ -2,6 +2,7 @@
 
 mod recipe;
 
+pub use super::build::Entries;
 pub use recipe::{
     Clip, Comparison, Condition, Every, Load, MAIN_PHASE, MetricName, Minimize, Quantity, Recipe, Stop, Validate,
 };
@@ -24,22 +25,6 @@ pub struct CheckedModel {
     pub recipe: Option<Recipe>,
     pub data: Option<DataSpec>,
     pub warnings: Vec<Diagnostic>,
-}
-
-/// The entry points. Dims may be symbolic. Arguments stand in the order seed, step, epoch, inputs, targets, parameters,
-/// states (both in the order of [`CheckedModel::parameters`]), optimizer states; each entry has only those it depends on.
-#[derive(Clone, Debug)]
-pub struct Entries {
-    /// The first values of parameters, states and optimizer states, as `ResultRole::Initial` named as the arguments.
-    pub init: Function,
-    /// The outputs; `None` in a model without any.
-    pub infer: Option<Function>,
-    /// Losses and metrics with `training` false, without those of a whole set; `None` in a model without any.
-    pub eval: Option<Function>,
-    /// What metrics of a whole set need; `None` in a model without any.
-    pub whole: Option<Whole>,
-    /// Losses, metrics and updates; `None` without a recipe that minimizes something.
-    pub train_step: Option<Function>,
 }
 
 /// The size that stands for the rows of a set in the types of [`Whole::finish`].

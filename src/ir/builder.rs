@@ -4,8 +4,9 @@
 //! one caller wants: broadcasting maps, constants, shapes, sums. The frontend's primitives, the ops' VJPs and the rules of the
 //! passes are written with them. A convenience that would change nothing returns its operand.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::dim::Dim;
 use super::graph::{Graph, Node, NodeId, ValueId};
@@ -265,7 +266,7 @@ impl GraphBuilder {
 
     /// The values `roots` as they would be if the values that are keys of `moved` were others of the same types. Nodes that depend on none
     /// of them are not copied.
-    pub fn copy(&mut self, roots: &[ValueId], mut moved: HashMap<ValueId, ValueId>) -> Vec<ValueId> {
+    pub fn copy(&mut self, roots: &[ValueId], mut moved: FxHashMap<ValueId, ValueId>) -> Vec<ValueId> {
         let Some(last) = roots.iter().map(|root| root.node.0).max() else { return Vec::new() };
         let needed = self.ancestors(roots);
         for number in 0..=last {
@@ -290,8 +291,8 @@ impl GraphBuilder {
         roots.iter().map(|root| moved.get(root).copied().unwrap_or(*root)).collect()
     }
 
-    fn ancestors(&self, roots: &[ValueId]) -> HashSet<NodeId> {
-        let mut seen = HashSet::new();
+    fn ancestors(&self, roots: &[ValueId]) -> FxHashSet<NodeId> {
+        let mut seen = FxHashSet::default();
         let mut waiting: Vec<NodeId> = roots.iter().map(|root| root.node).collect();
         while let Some(id) = waiting.pop() {
             if seen.insert(id) {

@@ -4,6 +4,7 @@
 //! decides whether two dims are the same size for every value of the symbols. Types are checked once with
 //! symbolic dims; [`Dim::substitute`] makes them concrete before code is generated.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,27 +16,32 @@ pub struct Symbol(pub Arc<str>);
 /// The concrete sizes of symbolic dims.
 pub type Sizes = BTreeMap<Symbol, i64>;
 
-/// A polynomial with integer coefficients over [`Symbol`]s.
-///
-/// Invariant: terms are sorted by their symbols, no two have the same symbols, no coefficient is zero.
-/// The empty sum is 0; a constant is one term without symbols.
+/// A product of symbols (sorted; none is the number 1) and its coefficient.
+type Term = (Vec<Symbol>, i64);
+
+/// A polynomial with integer coefficients over [`Symbol`]s. A clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Dim {
-    terms: Vec<(Vec<Symbol>, i64)>,
+pub struct Dim(Form);
+
+/// The normal form. Invariant: what is a number is `Number`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Form {
+    Number(i64),
+    /// Invariant: sorted by their symbols, no two with the same, no coefficient zero.
+    Terms(Arc<[Term]>),
 }
 
 impl Dim {
     /// The symbol `name` itself.
     pub fn symbol(name: impl Into<Arc<str>>) -> Dim {
-        Dim { terms: vec![(vec![Symbol(name.into())], 1)] }
+        Dim(Form::Terms(Arc::from([(vec![Symbol(name.into())], 1)])))
     }
 
     /// The value, if no symbol occurs.
     pub fn constant(&self) -> Option<i64> {
-        match self.terms.as_slice() {
-            [] => Some(0),
-            [(symbols, value)] if symbols.is_empty() => Some(*value),
-            _ => None,
+        match self.0 {
+            Form::Number(value) => Some(value),
+            Form::Terms(_) => None,
         }
     }
 
@@ -46,24 +52,41 @@ impl Dim {
 
     /// The symbols that occur, each once.
     pub fn symbols(&self) -> Vec<Symbol> {
-        let mut all: Vec<Symbol> = self.terms.iter().flat_map(|(s, _)| s.iter().cloned()).collect();
+        let mut all: Vec<Symbol> = self.terms().iter().flat_map(|(s, _)| s.iter().cloned()).collect();
         all.sort();
         all.dedup();
         all
     }
 
-    fn from_terms(terms: impl IntoIterator<Item = (Vec<Symbol>, i64)>) -> Option<Dim> {
+    /// The terms of the sum; none is 0.
+    fn terms(&self) -> Cow<'_, [Term]> {
+        match &self.0 {
+            Form::Number(0) => Cow::Borrowed(&[]),
+            Form::Number(value) => Cow::Owned(vec![(Vec::new(), *value)]),
+            Form::Terms(terms) => Cow::Borrowed(terms),
+        }
+    }
+
+    fn from_terms(terms: impl IntoIterator<Item = Term>) -> Option<Dim> {
         let mut merged: BTreeMap<Vec<Symbol>, i64> = BTreeMap::new();
         for (symbols, coefficient) in terms {
             let entry = merged.entry(symbols).or_insert(0);
             *entry = entry.checked_add(coefficient)?;
         }
-        Some(Dim { terms: merged.into_iter().filter(|(_, c)| *c != 0).collect() })
+        let terms: Vec<Term> = merged.into_iter().filter(|(_, coefficient)| *coefficient != 0).collect();
+        Some(match terms.as_slice() {
+            [] => Dim::from(0i64),
+            [(symbols, value)] if symbols.is_empty() => Dim::from(*value),
+            _ => Dim(Form::Terms(Arc::from(terms))),
+        })
     }
 
     /// The sum; `None` on overflow of a coefficient.
     pub fn add(&self, other: &Dim) -> Option<Dim> {
-        Dim::from_terms(self.terms.iter().chain(&other.terms).cloned())
+        match (&self.0, &other.0) {
+            (Form::Number(ours), Form::Number(theirs)) => ours.checked_add(*theirs).map(Dim::from),
+            _ => Dim::from_terms(self.terms().iter().chain(other.terms().iter()).cloned()),
+        }
     }
 
     /// The difference; `None` on overflow.
@@ -73,12 +96,19 @@ impl Dim {
 
     /// The product; `None` on overflow, or when it has more than 64 terms (no honest shape does).
     pub fn mul(&self, other: &Dim) -> Option<Dim> {
-        if self.terms.len() * other.terms.len() > 64 {
+        match (&self.0, &other.0) {
+            (Form::Number(ours), Form::Number(theirs)) => return ours.checked_mul(*theirs).map(Dim::from),
+            (Form::Number(1), Form::Terms(_)) => return Some(other.clone()),
+            (Form::Terms(_), Form::Number(1)) => return Some(self.clone()),
+            _ => {}
+        }
+        let (ours, theirs) = (self.terms(), other.terms());
+        if ours.len() * theirs.len() > 64 {
             return None;
         }
-        let mut terms = Vec::new();
-        for (a, x) in &self.terms {
-            for (b, y) in &other.terms {
+        let mut terms = Vec::with_capacity(ours.len() * theirs.len());
+        for (a, x) in ours.iter() {
+            for (b, y) in theirs.iter() {
                 let mut symbols: Vec<Symbol> = a.iter().chain(b).cloned().collect();
                 symbols.sort();
                 terms.push((symbols, x.checked_mul(*y)?));
@@ -94,13 +124,11 @@ impl Dim {
         if self == other && !self.is(0) {
             return Some(Dim::from(1i64));
         }
-        let (divisor_symbols, divisor) = match other.terms.as_slice() {
-            [(s, c)] => (s, *c),
-            _ => return None,
-        };
+        let divisors = other.terms();
+        let [(divisor_symbols, divisor)] = &*divisors else { return None };
         let mut terms = Vec::new();
-        for (symbols, coefficient) in &self.terms {
-            if coefficient.checked_rem(divisor)? != 0 {
+        for (symbols, coefficient) in self.terms().iter() {
+            if coefficient.checked_rem(*divisor)? != 0 {
                 return None;
             }
             let mut rest = symbols.clone();
@@ -118,7 +146,8 @@ impl Dim {
         if divisor <= 0 {
             return None;
         }
-        let quotients = self.terms.iter().map(|(symbols, coefficient)| {
+        let terms = self.terms();
+        let quotients = terms.iter().map(|(symbols, coefficient)| {
             let exact = symbols.is_empty() || coefficient % divisor == 0;
             exact.then(|| (symbols.clone(), coefficient.div_euclid(divisor)))
         });
@@ -127,8 +156,9 @@ impl Dim {
 
     /// The dim with the given symbols replaced by their sizes; `None` on overflow.
     pub fn substitute(&self, sizes: &Sizes) -> Option<Dim> {
-        let mut terms = Vec::new();
-        for (symbols, coefficient) in &self.terms {
+        let Form::Terms(from) = &self.0 else { return Some(self.clone()) };
+        let mut terms = Vec::with_capacity(from.len());
+        for (symbols, coefficient) in from.iter() {
             let mut value = *coefficient;
             let mut rest = Vec::new();
             for s in symbols {
@@ -145,7 +175,7 @@ impl Dim {
 
 impl From<i64> for Dim {
     fn from(value: i64) -> Dim {
-        Dim { terms: if value == 0 { Vec::new() } else { vec![(Vec::new(), value)] } }
+        Dim(Form::Number(value))
     }
 }
 
@@ -157,12 +187,13 @@ impl From<usize> for Dim {
 
 impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.terms.is_empty() {
-            return f.write_str("0");
+        if let Form::Number(value) = &self.0 {
+            return write!(f, "{value}");
         }
+        let terms = self.terms();
         // Terms with symbols first, the constant last: `2*h + 1`.
-        let ordered = self.terms.iter().filter(|(s, _)| !s.is_empty());
-        let constant = self.terms.iter().filter(|(s, _)| s.is_empty());
+        let ordered = terms.iter().filter(|(s, _)| !s.is_empty());
+        let constant = terms.iter().filter(|(s, _)| s.is_empty());
         for (i, (symbols, coefficient)) in ordered.chain(constant).enumerate() {
             let magnitude = coefficient.unsigned_abs();
             match (i, *coefficient < 0) {

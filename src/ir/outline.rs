@@ -3,8 +3,9 @@
 //! The part is what results depend on and what depends on placeholders in turn. What does not depend on them stays where it is, so that it is computed once
 //! and handed in as a capture; only constants and broadcasts, which cost nothing, are made again inside.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::builder::GraphBuilder;
 use super::graph::{Argument, Function, FunctionResult, Graph, ResultRole, Role, ValueId};
@@ -27,7 +28,7 @@ pub type Wanted = (String, ResultRole, ValueId);
 
 /// The function from `placeholders` to `results`.
 pub fn outline(graph: &Graph, name: &str, placeholders: &[(Argument, ValueId)], results: &[Wanted]) -> Outline {
-    let mut roots: HashSet<ValueId> = placeholders.iter().map(|(_, v)| *v).collect();
+    let mut roots: FxHashSet<ValueId> = placeholders.iter().map(|(_, v)| *v).collect();
     let mut differentiated = Vec::new();
     let (inside, needed) = loop {
         let inside = dependents(graph, &roots);
@@ -43,7 +44,7 @@ pub fn outline(graph: &Graph, name: &str, placeholders: &[(Argument, ValueId)], 
         graph,
         rewriter: Rewriter::new(graph.len()),
         arguments: Vec::new(),
-        values: HashMap::new(),
+        values: FxHashMap::default(),
         captures: Vec::new(),
         inside,
     };
@@ -68,12 +69,12 @@ pub fn outline(graph: &Graph, name: &str, placeholders: &[(Argument, ValueId)], 
 
 /// Whether `value` depends on `on`, or is it.
 pub fn depends(graph: &Graph, value: ValueId, on: ValueId) -> bool {
-    let roots = HashSet::from([on]);
+    let roots = FxHashSet::from_iter([on]);
     value == on || dependents(graph, &roots)[value.node.0 as usize]
 }
 
 /// The nodes that have an operand which is a root or depends on one.
-fn dependents(graph: &Graph, roots: &HashSet<ValueId>) -> Vec<bool> {
+fn dependents(graph: &Graph, roots: &FxHashSet<ValueId>) -> Vec<bool> {
     let first = roots.iter().map(|v| v.node).min();
     let mut inside = vec![false; graph.len()];
     for (id, node) in graph.nodes() {
@@ -85,8 +86,8 @@ fn dependents(graph: &Graph, roots: &HashSet<ValueId>) -> Vec<bool> {
 }
 
 /// The nodes inside that results depend on.
-fn needed(graph: &Graph, roots: &HashSet<ValueId>, inside: &[bool], results: &[Wanted]) -> HashSet<u32> {
-    let mut needed = HashSet::new();
+fn needed(graph: &Graph, roots: &FxHashSet<ValueId>, inside: &[bool], results: &[Wanted]) -> FxHashSet<u32> {
+    let mut needed = FxHashSet::default();
     let mut waiting: Vec<ValueId> = results.iter().map(|(_, _, v)| *v).collect();
     while let Some(value) = waiting.pop() {
         if inside[value.node.0 as usize] && !roots.contains(&value) && needed.insert(value.node.0) {
@@ -99,9 +100,9 @@ fn needed(graph: &Graph, roots: &HashSet<ValueId>, inside: &[bool], results: &[W
 /// What gradients inside are taken by that is not inside yet: a path from there to the scalar has to be.
 fn wanted_outside(
     graph: &Graph,
-    roots: &HashSet<ValueId>,
+    roots: &FxHashSet<ValueId>,
     inside: &[bool],
-    needed: &HashSet<u32>,
+    needed: &FxHashSet<u32>,
 ) -> Vec<(ValueId, ValueId)> {
     let mut found = Vec::new();
     for (id, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Grad(_))) {
@@ -118,7 +119,7 @@ struct Writer<'a> {
     rewriter: Rewriter,
     arguments: Vec<Argument>,
     /// Where values of the surrounding graph are in the new one.
-    values: HashMap<ValueId, ValueId>,
+    values: FxHashMap<ValueId, ValueId>,
     captures: Vec<ValueId>,
     inside: Vec<bool>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Gradients flow along floats. They end at steps (`floor`, `sign`), at whatever makes integers or bools of floats, and at `stop_gradient`.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::graph::{Graph, ValueId};
 use super::ops::Op;
@@ -12,7 +12,7 @@ use super::scalar::ScalarFunction;
 #[derive(Debug)]
 pub struct Slopes<'g> {
     graph: &'g Graph,
-    reached: HashSet<ValueId>,
+    reached: FxHashSet<ValueId>,
     /// Where the gradient ends though the value goes on: steps, and values that are no floats.
     ends: Vec<ValueId>,
 }
@@ -20,7 +20,7 @@ pub struct Slopes<'g> {
 impl<'g> Slopes<'g> {
     /// Follows the gradient of `y`.
     pub fn of(graph: &'g Graph, y: ValueId) -> Slopes<'g> {
-        let mut slopes = Slopes { graph, reached: HashSet::new(), ends: Vec::new() };
+        let mut slopes = Slopes { graph, reached: FxHashSet::default(), ends: Vec::new() };
         let mut waiting = vec![y];
         while let Some(value) = waiting.pop() {
             if !slopes.reached.insert(value) {
@@ -46,7 +46,7 @@ impl<'g> Slopes<'g> {
 
     /// The ends between the value and `x`, in the order in which they were made: none where the value does not depend on `x` at all.
     pub fn ends_before(&self, x: ValueId) -> Vec<ValueId> {
-        let mut above: HashSet<ValueId> = HashSet::from([x]);
+        let mut above: FxHashSet<ValueId> = FxHashSet::from_iter([x]);
         for (id, node) in self.graph.nodes().filter(|(id, _)| *id > x.node) {
             if !matches!(node.op, Op::Argument(_)) && node.inputs.iter().any(|input| above.contains(input)) {
                 above.extend((0..node.outputs.len() as u32).map(|output| ValueId { node: id, output }));

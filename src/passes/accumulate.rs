@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::{GraphPass, Limits, PassError, dce};
 use crate::ir::graph::{Function, Graph, NodeId, ValueId};
@@ -50,13 +50,13 @@ fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
 #[derive(Default)]
 struct Sums {
     /// Additions, and the outputs of loops that take their place.
-    additions: HashMap<NodeId, ValueId>,
+    additions: FxHashMap<NodeId, ValueId>,
     /// The values that operands of loops are replaced by.
-    starts: HashMap<(NodeId, usize), ValueId>,
+    starts: FxHashMap<(NodeId, usize), ValueId>,
 }
 
 fn sums(function: &Function) -> Sums {
-    let mut uses: HashMap<ValueId, usize> = HashMap::new();
+    let mut uses: FxHashMap<ValueId, usize> = FxHashMap::default();
     let inputs = function.graph.nodes().flat_map(|(_, node)| &node.inputs);
     inputs.chain(function.results.iter().map(|r| &r.value)).for_each(|v| *uses.entry(*v).or_default() += 1);
     let mut sums = Sums::default();

@@ -7,8 +7,9 @@
 //!
 //! The gradient of a loop is a loop whose body holds a `grad` in turn, which is expanded when the sweeps are done.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{GraphPass, Limits, PassError, bodies};
 use crate::ir::builder::GraphBuilder;
@@ -27,7 +28,7 @@ fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut size = Size::default();
     let mut rewriter = Rewriter::new(function.graph.len());
     // The gradients known so far, by scalar and wanted value of the old graph.
-    let mut known: HashMap<(ValueId, ValueId), ValueId> = HashMap::new();
+    let mut known: FxHashMap<(ValueId, ValueId), ValueId> = FxHashMap::default();
     for (id, node) in function.graph.nodes() {
         let (Op::Grad(_), [y, xs @ ..]) = (&node.op, node.inputs.as_slice()) else {
             rewriter.copy(id, node);
@@ -109,7 +110,7 @@ fn wanted_of(function: &Function, id: NodeId, y: ValueId) -> Vec<ValueId> {
 /// Appends the gradients of the scalar `y` by each of `xs`.
 fn sweep(builder: &mut GraphBuilder, y: ValueId, xs: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
     let active = active_values(builder, y, xs);
-    let mut gradients: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut gradients: FxHashMap<ValueId, ValueId> = FxHashMap::default();
     builder.set_scope(Arc::clone(&builder.graph().node(y.node).scope));
     let one = builder.constant_like(1.0, y);
     gradients.insert(y, one);
@@ -122,7 +123,7 @@ fn sweep(builder: &mut GraphBuilder, y: ValueId, xs: &[ValueId]) -> Result<Vec<V
 
 /// For each node up to that of `y` whether a float output of it is one of `xs` or depends on one.
 fn active_values(builder: &GraphBuilder, y: ValueId, xs: &[ValueId]) -> Vec<bool> {
-    let wanted: HashSet<NodeId> = xs.iter().map(|x| x.node).collect();
+    let wanted: FxHashSet<NodeId> = xs.iter().map(|x| x.node).collect();
     let mut active: Vec<bool> = Vec::with_capacity(y.node.0 as usize + 1);
     for (id, node) in builder.graph().nodes().take(y.node.0 as usize + 1) {
         let depends = node.inputs.iter().any(|v| active[v.node.0 as usize]);
@@ -137,7 +138,7 @@ fn visit(
     builder: &mut GraphBuilder,
     id: NodeId,
     active: &[bool],
-    gradients: &mut HashMap<ValueId, ValueId>,
+    gradients: &mut FxHashMap<ValueId, ValueId>,
 ) -> Result<(), PassError> {
     let node = builder.graph().node(id);
     let outputs: Vec<ValueId> = (0..node.outputs.len() as u32).map(|output| ValueId { node: id, output }).collect();

@@ -3,7 +3,7 @@
 //! Every op is a function of its operands and attributes (a random draw of seed, step and site too), so any two may be
 //! merged. Expanding gradients makes many such pairs.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::{GraphPass, Limits, PassError};
 use crate::ir::graph::{Function, ValueId};
@@ -16,7 +16,7 @@ pub const PASS: GraphPass = GraphPass { name: "cse", doc: "computes equal expres
 
 fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
     let mut rewriter = Rewriter::new(function.graph.len());
-    let mut known: HashMap<(Op, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
+    let mut known: FxHashMap<(Op, Vec<ValueId>), Vec<ValueId>> = FxHashMap::default();
     for (id, node) in function.graph.nodes() {
         let key = key(&node.op, rewriter.inputs(node));
         if let Some(values) = known.get(&key) {

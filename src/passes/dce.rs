@@ -3,8 +3,9 @@
 //! A yield that nobody reads goes. A carry stays if its last value is read, or if the body reads it for something that stays; one that only its own next
 //! value reads goes. Then the body's nodes are asked in the same way, so that a loop inside a loop is cut to what the rounds of both need.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::{GraphPass, Limits, PassError};
 use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, ValueId};
@@ -36,7 +37,7 @@ struct Needs {
 /// Remembers what bodies need, so that loops in loops are asked once for each set of outputs.
 #[derive(Default)]
 struct Pruner {
-    known: HashMap<(*const Function, Vec<bool>), Needs>,
+    known: FxHashMap<(*const Function, Vec<bool>), Needs>,
 }
 
 impl Pruner {

@@ -4,8 +4,9 @@
 //! loop by a weight matrix is such a sum. One long product runs near the machine's peak, where many short ones read and write the sum in each round;
 //! and what follows it, such as the optimizer's update, is computed in its epilogue. Operands that are no sequences are yielded, within the memory limit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::accumulate::{is_sum, is_zero};
 use super::{GraphPass, Limits, PassError, bodies, dce};
@@ -112,7 +113,7 @@ fn rewrite(rewriter: &mut Rewriter, id: NodeId, node: &Node, scan: &Scan, found:
     let op = Scan { body: Arc::new(found.body.clone()), ..scan.clone() };
     let outputs = rewriter.add(node, Op::Scan(op)).unwrap_or_else(|e| panic!("a loop with more yields: {e}"));
     let inputs = rewriter.inputs(node);
-    let mut values: HashMap<usize, ValueId> = outputs.iter().copied().enumerate().collect();
+    let mut values: FxHashMap<usize, ValueId> = outputs.iter().copied().enumerate().collect();
     for sum in &found.sums {
         let [a, b] = sum.operands.map(|place| match place {
             Stacked::Operand(number) => inputs[number],

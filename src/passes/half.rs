@@ -3,7 +3,7 @@
 //! Operands are cast to `f32` and results back, so each op's result is rounded to its dtype, whatever is fused later. Ops that only
 //! move elements stay as they are. A constant is written down in `f32`, rounded.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::ir::graph::{Function, Node, ValueId};
 use crate::ir::ops::Op;
@@ -18,7 +18,7 @@ pub const PASS: GraphPass =
     GraphPass { name: "half", doc: "arithmetic on f16 and bf16 becomes arithmetic in f32", run };
 
 fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
-    let mut widening = Widening { rewriter: Rewriter::new(function.graph.len()), wide: HashMap::new() };
+    let mut widening = Widening { rewriter: Rewriter::new(function.graph.len()), wide: FxHashMap::default() };
     for (id, node) in function.graph.nodes() {
         if computes_on_halves(function, node) {
             let values = widening.widened(node)?;
@@ -51,7 +51,7 @@ fn only_moves(op: &Op) -> bool {
 struct Widening {
     rewriter: Rewriter,
     /// The values that are there in `f32` already.
-    wide: HashMap<ValueId, ValueId>,
+    wide: FxHashMap<ValueId, ValueId>,
 }
 
 impl Widening {

@@ -4,8 +4,9 @@
 //! is a capture; a yield that is the same in every round is spread over the rounds outside. A capture that is a constant or a spread of fewer elements is made
 //! inside, where it is an address and not a tensor in memory.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::fuse::classify::{Class, classify};
 use super::{GraphPass, Limits, PassError, bodies, dce};
@@ -98,7 +99,7 @@ impl<'a> Hoister<'a> {
                 rewriter.builder.add(op, &operands).unwrap_or_else(|e| panic!("a loop without what is the same: {e}"))
             }
         };
-        let new: HashMap<usize, ValueId> = kept.into_iter().zip(outputs).collect();
+        let new: FxHashMap<usize, ValueId> = kept.into_iter().zip(outputs).collect();
         let results = self.scan.body.results.iter().enumerate();
         results
             .map(|(number, result)| match new.get(&number) {
@@ -121,7 +122,7 @@ impl<'a> Hoister<'a> {
     }
 
     /// Computes outside what is moved out and what that needs; the values of the body that there are outside then.
-    fn compute_before(&self, rewriter: &mut Rewriter) -> HashMap<ValueId, ValueId> {
+    fn compute_before(&self, rewriter: &mut Rewriter) -> FxHashMap<ValueId, ValueId> {
         let body = &self.scan.body;
         let mut needed = self.hoisted.clone();
         let yields = body.results.iter().filter(|r| self.is_same_yield(r));
@@ -131,7 +132,7 @@ impl<'a> Hoister<'a> {
                 node.inputs.iter().for_each(|v| needed[v.node.0 as usize] = true);
             }
         }
-        let mut before = HashMap::new();
+        let mut before = FxHashMap::default();
         for (id, node) in body.graph.nodes() {
             let values = match &node.op {
                 Op::Argument(a) if self.same[id.0 as usize] => vec![self.operand(rewriter, a.index as usize)],
@@ -165,7 +166,7 @@ struct Inside<'a, 'b> {
     hoister: &'a Hoister<'a>,
     outer: &'b Rewriter,
     /// Where values of the body are before the loop.
-    before: &'b HashMap<ValueId, ValueId>,
+    before: &'b FxHashMap<ValueId, ValueId>,
     rewriter: Rewriter,
     arguments: Vec<Argument>,
     /// Captured values of the graph around, and where they are inside.
@@ -174,7 +175,7 @@ struct Inside<'a, 'b> {
 
 impl<'a, 'b> Inside<'a, 'b> {
     /// A body with its carries and elements.
-    fn new(hoister: &'a Hoister<'a>, outer: &'b Rewriter, before: &'b HashMap<ValueId, ValueId>) -> Inside<'a, 'b> {
+    fn new(hoister: &'a Hoister<'a>, outer: &'b Rewriter, before: &'b FxHashMap<ValueId, ValueId>) -> Inside<'a, 'b> {
         let body = &hoister.scan.body;
         let rewriter = Rewriter::new(body.graph.len());
         let mut inside = Inside { hoister, outer, before, rewriter, arguments: Vec::new(), captured: Vec::new() };

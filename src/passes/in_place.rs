@@ -3,7 +3,9 @@
 //! That is right where a kernel reads the input and writes the output at one and the same address in every round: the element is read
 //! before it is overwritten, by the same round. The two parameters become one that is updated, so no backend has to know of aliases.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 use super::LoopPass;
 use super::plan_memory::is_arena;
@@ -30,7 +32,7 @@ pub fn reuse_inputs(program: &mut Program) {
         lives: lives(program),
         buffers: program.buffers.clone(),
         homes: (0..program.buffers.len() as u32).collect(),
-        numbers: HashMap::new(),
+        numbers: FxHashMap::default(),
         addresses: program.kernels.iter().map(addresses).collect(),
         kernels: std::mem::take(&mut program.kernels),
         next: 0,
@@ -50,7 +52,7 @@ struct Joiner {
     homes: Vec<u32>,
     kernels: Vec<Kernel>,
     /// Kernels with joined parameters, by content: without their names.
-    numbers: HashMap<Kernel, u32>,
+    numbers: FxHashMap<Kernel, u32>,
     addresses: Vec<Addresses>,
     /// The number of the step that comes next, as lives count them.
     next: usize,

@@ -4,8 +4,9 @@
 //! operands as the loop's own body, the loop yields the result (after what is added to it and the like, if nothing else reads it) and the gradient takes it as a sequence, as long as the memory
 //! limit allows it. Values are the same bits either way.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::{GraphPass, Limits, PassError, bodies, dce};
 use crate::ir::graph::{Argument, Function, FunctionResult, NodeId, ResultRole, Role, ValueId};
@@ -62,8 +63,8 @@ struct Kept {
 /// What loops yield in addition, and what others take.
 #[derive(Default)]
 struct Plan {
-    yields: HashMap<NodeId, Vec<ValueId>>,
-    kept: HashMap<NodeId, Vec<Kept>>,
+    yields: FxHashMap<NodeId, Vec<ValueId>>,
+    kept: FxHashMap<NodeId, Vec<Kept>>,
 }
 
 impl Plan {
@@ -95,7 +96,7 @@ impl Plan {
     ) {
         let same = same_values(function, (from, scan), (id, gradient));
         let graph = &gradient.body.graph;
-        let mut readers: HashMap<ValueId, Vec<NodeId>> = HashMap::new();
+        let mut readers: FxHashMap<ValueId, Vec<NodeId>> = FxHashMap::default();
         for (reader, node) in graph.nodes() {
             node.inputs.iter().for_each(|v| readers.entry(*v).or_default().push(reader));
         }
@@ -161,14 +162,14 @@ fn same_values(
     function: &Function,
     (from, scan): (NodeId, &Scan),
     (id, gradient): (NodeId, &Scan),
-) -> HashMap<ValueId, ValueId> {
+) -> FxHashMap<ValueId, ValueId> {
     let operands = &function.graph.node(id).inputs;
     let ours = &function.graph.node(from).inputs;
     let argument = |range: std::ops::Range<usize>, operand: ValueId| {
         range.clone().find(|a| ours[a - 1] == operand).and_then(|a| scan.argument_value(a))
     };
-    let mut same = HashMap::new();
-    let mut known: HashMap<(&Op, Vec<ValueId>), NodeId> = HashMap::new();
+    let mut same = FxHashMap::default();
+    let mut known: FxHashMap<(&Op, Vec<ValueId>), NodeId> = FxHashMap::default();
     for (id, node) in scan.body.graph.nodes() {
         known.entry((&node.op, node.inputs.clone())).or_insert(id);
     }

@@ -20,7 +20,7 @@ fn expect(cases: &[(&str, &str, &[f64])]) {
         (&[3, 4], &[5.0, 0.0, 7.0, 1.0, 2.0, 2.0, 2.0, 2.0, -1.0, 9.0, -8.0, 3.0]),
     ];
     let model = checked(&source);
-    let results = run(model.entries.infer.as_ref().expect("there are outputs"), &inputs);
+    let results = run(model.entries.infer().expect("there are outputs"), &inputs);
     for ((expression, ty, values), found) in cases.iter().zip(&results) {
         assert_eq!(found.ty.to_string(), *ty, "{expression}");
         assert_eq!(found.data.len(), values.len(), "{expression}: {found:?}");

@@ -46,10 +46,10 @@ fn models_of_every_float_dtype() {
     for (dtype, expected) in [("f32", DType::F32), ("f64", DType::F64)] {
         for optimizer in OPTIMIZERS {
             let model = checked(&source(dtype, optimizer));
-            let step = model.entries.train_step.expect("the model trains");
-            assert_eq!(dtypes_of(&step), [expected], "{optimizer}");
-            let infer = model.entries.infer.expect("the model has outputs");
-            assert_eq!(dtypes_of(&infer), [expected]);
+            let step = model.entries.train_step().expect("the model trains");
+            assert_eq!(dtypes_of(step), [expected], "{optimizer}");
+            let infer = model.entries.infer().expect("the model has outputs");
+            assert_eq!(dtypes_of(infer), [expected]);
         }
     }
 }

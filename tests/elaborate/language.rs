@@ -18,12 +18,12 @@ fn a_complete_file() {
         ]
     );
     let names = |f: &nnc::ir::graph::Function| f.arguments.iter().map(|a| a.name.clone()).collect::<Vec<_>>().join(" ");
-    let infer = model.entries.infer.as_ref().unwrap();
+    let infer = model.entries.infer().unwrap();
     assert_eq!(names(infer), "image dense_1.b dense_1.w dense_2.b dense_2.w");
-    let eval = model.entries.eval.as_ref().unwrap();
+    let eval = model.entries.eval().unwrap();
     assert_eq!(names(eval), "image label dense_1.b dense_1.w dense_2.b dense_2.w");
-    assert_eq!(names(&model.entries.init), "seed step");
-    let step = model.entries.train_step.as_ref().unwrap();
+    assert_eq!(names(model.entries.init()), "seed step");
+    let step = model.entries.train_step().unwrap();
     assert!(names(step).starts_with("seed step image label dense_1.b"), "{}", names(step));
     assert!(names(step).ends_with("adam.v/dense_2.w"), "{}", names(step));
     assert_eq!(step.results.len(), 2 + 4 + 8);
@@ -185,7 +185,7 @@ train {
 }";
     let model = checked(source);
     assert_eq!(model.parameters.len(), 8);
-    let infer = model.entries.infer.as_ref().unwrap();
+    let infer = model.entries.infer().unwrap();
     let names: Vec<&str> = infer.arguments.iter().map(|a| a.name.as_str()).collect();
     assert_eq!(
         names,
@@ -219,8 +219,8 @@ train { steps 10; minimize l with sgd }",
     let states: Vec<&str> = model.parameters.iter().filter(|p| !p.is_parameter).map(|p| p.path.as_str()).collect();
     assert_eq!(states, ["batch_norm_1.mean", "batch_norm_1.var"]);
     let updates = |f: &Function| f.results.iter().filter(|r| matches!(r.role, ResultRole::Update(_))).count();
-    assert_eq!(updates(model.entries.infer.as_ref().unwrap()), 0);
-    let step = model.entries.train_step.as_ref().unwrap();
+    assert_eq!(updates(model.entries.infer().unwrap()), 0);
+    let step = model.entries.train_step().unwrap();
     assert_eq!(updates(step), 2 + 4);
     for result in &step.results {
         if let ResultRole::Update(argument) = result.role {
@@ -249,7 +249,7 @@ fn settings_change_model_and_recipe() {
     let recipe = model.recipe.unwrap();
     assert_eq!((recipe.batch, recipe.seed, recipe.shuffle), (5, 9, false));
     assert_eq!((recipe.epochs, recipe.steps), (Some(2), Some(11)));
-    let text = model.entries.train_step.unwrap().to_string();
+    let text = model.entries.train_step().unwrap().to_string();
     assert!(text.contains("0.5") && !text.contains("0.001,"), "{text}");
 
     let wrong = Settings { arguments: vec![("clases".into(), "7".into())], ..Settings::default() };
@@ -271,7 +271,7 @@ train { freeze base; minimize l with adam }";
     let model = checked(source);
     let trainable: Vec<(&str, bool)> = model.parameters.iter().map(|p| (p.path.as_str(), p.trainable)).collect();
     assert_eq!(trainable, [("base.b", false), ("base.w", false), ("dense_1.b", true), ("dense_1.w", true)]);
-    assert_eq!(model.entries.train_step.unwrap().results.len(), 1 + 2 + 4);
+    assert_eq!(model.entries.train_step().unwrap().results.len(), 1 + 2 + 4);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn the_models_of_the_project_check() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "nn") {
             let model = checked(&std::fs::read_to_string(&path).unwrap());
-            assert!(model.entries.train_step.is_some(), "{}", path.display());
+            assert!(model.entries.train_step().is_some(), "{}", path.display());
             count += 1;
         }
     }
@@ -325,7 +325,7 @@ data B { train { x = npy(\"x.npy\") } }";
     };
     let a = model("A", Vec::new());
     assert_eq!(a.fields[0].ty.to_string(), "f32[batch, n]");
-    assert!(a.recipe.is_none() && a.entries.train_step.is_none() && a.entries.eval.is_none());
+    assert!(a.recipe.is_none() && a.entries.train_step().is_none() && a.entries.eval().is_none());
     let b = model("B", vec![("units".into(), "[7, 8, 9]".into())]);
     assert_eq!(b.layers[2].output[0].to_string(), "f32[batch, 9]");
     assert_eq!(b.recipe.unwrap().seed, 3);

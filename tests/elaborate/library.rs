@@ -107,9 +107,9 @@ model M {
     output y = b |> dense(50, init=|s| 0.01 * normal(s), bias=false) |> dense(40, init=normal(mean=1, std=2))
 }",
     );
-    let found = run(&model.entries.init, &[]);
+    let found = run(model.entries.init(), &[]);
     let of = |path: &str| {
-        let at = model.entries.init.results.iter().position(|r| r.name == path).unwrap();
+        let at = model.entries.init().results.iter().position(|r| r.name == path).unwrap();
         &found[at].data
     };
     let spread = |data: &[f64]| {
@@ -163,7 +163,7 @@ fn optimizers_and_schedules_elaborate() {
             "model M {{\ninput x: f32[batch, 4]\nloss l = mean((x |> dense(3))^2)\n}}\ntrain {{ steps 1000; minimize l with {optimizer} }}"
         );
         let model = checked(&source);
-        let step = model.entries.train_step.unwrap();
+        let step = model.entries.train_step().unwrap();
         assert!(step.results.iter().filter(|r| matches!(r.role, ResultRole::Update(_))).count() >= 2, "{optimizer}");
     }
 }
@@ -244,7 +244,7 @@ train { minimize l with sgd }",
     // The second derivative of x^3 is 6 x, times x.
     let source = "model M {\ninput x: f32[3]\noutput h = hessian_vector(sum(x^3), x, x)\noutput l = logsumexp(x)\noutput s = std(x)\n}";
     let model = checked(source);
-    let mut infer = model.entries.infer.unwrap();
+    let mut infer = model.entries.infer().unwrap().clone();
     for pass in nnc::passes::GRAPH_PASSES {
         infer = pass.apply(&infer).unwrap();
     }

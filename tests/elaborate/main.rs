@@ -87,8 +87,8 @@ train {
 /// The outputs of a model whose inputs are given in order as shape and values, in f64.
 fn outputs(source: &str, inputs: &[(&[usize], &[f64])]) -> Vec<Vec<f64>> {
     let model = checked(source);
-    let infer = model.entries.infer.expect("the model has outputs");
-    run(&infer, inputs).into_iter().map(|t| t.data).collect()
+    let infer = model.entries.infer().expect("the model has outputs");
+    run(infer, inputs).into_iter().map(|t| t.data).collect()
 }
 
 fn run(function: &Function, inputs: &[(&[usize], &[f64])]) -> Vec<Tensor> {
@@ -124,7 +124,7 @@ fn paths(model: &CheckedModel) -> Vec<&str> {
 /// The training step of a source with its gradients expanded, and a step of it on the given arguments by name.
 fn step(source: &str, arguments: &[(&str, &[f64])]) -> Vec<(String, Vec<f64>)> {
     let model = checked(source);
-    let function = model.entries.train_step.expect("the recipe minimizes something");
+    let function = model.entries.train_step().expect("the recipe minimizes something");
     let mut function = function.specialize(&Sizes::from([(Symbol("batch".into()), 2)])).unwrap();
     for pass in nnc::passes::GRAPH_PASSES {
         function = pass.apply(&function).unwrap();

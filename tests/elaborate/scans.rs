@@ -96,7 +96,7 @@ fn a_scan_over_a_symbolic_axis() {
         "model M { input x: f32[batch, t]; scan v in x axis 1 carry s: f32[batch] = 0 { s = s + v; yield s } -> all
                    scan k in 0..t carry n = 0 { n = n + k }; output all; output n }",
     );
-    let infer = model.entries.infer.unwrap();
+    let infer = model.entries.infer().unwrap();
     let sizes = Sizes::from([(Symbol("batch".into()), 2), (Symbol("t".into()), 3)]);
     let function = infer.specialize(&sizes).unwrap();
     let x = Tensor::new(function.arguments[0].ty.clone(), vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
@@ -200,8 +200,8 @@ fn draws_differ_from_round_to_round() {
                    scan k in 0..2 { yield uniform([4]) } -> more
                    output all; output more }",
     );
-    let infer = model.entries.infer.unwrap();
-    let found = run(&infer, &[]);
+    let infer = model.entries.infer().unwrap();
+    let found = run(infer, &[]);
     let mut words: Vec<u64> = found.iter().flat_map(|t| t.data.iter().map(|v| v.to_bits())).collect();
     assert_eq!(words.len(), 32);
     words.sort_unstable();
@@ -280,10 +280,11 @@ model M {
         (size.to_vec(), data)
     };
     let of = |source: &str| {
-        let function = checked(source).entries.infer.expect("outputs");
+        let model = checked(source);
+        let function = model.entries.infer().expect("outputs");
         let given: Vec<(Vec<usize>, Vec<f64>)> = function.arguments.iter().map(|a| value(&a.name)).collect();
         let given: Vec<(&[usize], &[f64])> = given.iter().map(|(s, d)| (s.as_slice(), d.as_slice())).collect();
-        run(&function, &given)
+        run(function, &given)
     };
     for (found, expected) in of(LSTM).iter().zip(&of(BY_HAND)) {
         assert_eq!(found.ty, expected.ty);
@@ -299,7 +300,7 @@ fn wrappers_of_recurrent_layers() {
              output z = x |> bidirectional(gru(3), merge=\"sum\")
              output t = x |> time_distributed(dense(2)) }",
     );
-    let infer = model.entries.infer.as_ref().unwrap();
+    let infer = model.entries.infer().unwrap();
     let types: Vec<String> = infer.results.iter().map(|r| infer.graph.type_of(r.value).to_string()).collect();
     assert_eq!(types, ["f32[batch, 5, 6]", "f32[batch, 3]", "f32[batch, 5, 2]"]);
     let names = paths(&model);
@@ -312,7 +313,7 @@ fn orthogonal_matrices() {
     for (shape, few, many) in [("[5, 12]", 5, 12), ("[9, 4]", 4, 9), ("[2, 3, 4]", 4, 6)] {
         let init = format!("model M {{ param u: f32{shape} = orthogonal(gain=2); output u }}");
         let model = checked(&init);
-        let u = run(&model.entries.init, &[]).remove(0).data;
+        let u = run(model.entries.init(), &[]).remove(0).data;
         let at = |i: usize, j: usize| if shape == "[5, 12]" { u[i * many + j] } else { u[j * few + i] };
         for a in 0..few {
             for b in 0..few {

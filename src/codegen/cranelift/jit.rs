@@ -1,11 +1,11 @@
 //! Into memory: code that this process calls.
 
-use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::Mutex;
 
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, default_libcall_names};
+use rustc_hash::FxHashMap;
 
 use super::target::{Isas, Use};
 use super::unit;
@@ -17,8 +17,8 @@ const CODE_SPACE: usize = 256 << 20;
 
 /// Programs in memory.
 pub(super) struct JitCode {
-    entries: HashMap<String, EntryFunction>,
-    kernels: HashMap<String, Vec<KernelFunction>>,
+    entries: FxHashMap<String, EntryFunction>,
+    kernels: FxHashMap<String, Vec<KernelFunction>>,
     code_bytes: usize,
     /// Owns the memory. The lock is never taken but at the end: it makes the module, which is only `Send`, shareable.
     module: ManuallyDrop<Mutex<JITModule>>,

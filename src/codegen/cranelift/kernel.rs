@@ -1,11 +1,10 @@
 //! The function of one kernel: its frame, its loops over scalars, and the state of lowering.
 
-use std::collections::HashMap;
-
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self as clif, BlockArg, InstBuilder, MemFlagsData, types};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use rustc_hash::FxHashMap;
 
 use super::value::{Slot, constant_bits, pack_lanes, pack_type, scalar_type};
 use crate::ir::loops::{Affine, Block, Instruction, Kernel, LoopVar, Value};
@@ -41,7 +40,7 @@ pub(super) struct Lowering<'f, 'k> {
     pub scope: Vec<(LoopVar, Binding)>,
     slots: Vec<Option<Slot>>,
     /// Values known when compiling.
-    constants: HashMap<Value, f64>,
+    constants: FxHashMap<Value, f64>,
     /// The variable of the vector loop around, and how many of its rounds are done at once (1 outside).
     pub lanes: Option<LoopVar>,
     pub width: usize,
@@ -77,7 +76,7 @@ pub(super) fn lower(kernel: &Kernel, isa: &dyn TargetIsa) -> Lowered<clif::Funct
         buffers: Vec::new(),
         scope: Vec::new(),
         slots: vec![None; kernel.values.len()],
-        constants: HashMap::new(),
+        constants: FxHashMap::default(),
         lanes: None,
         width: 1,
     };

@@ -1,6 +1,5 @@
 //! All functions and constants of a unit into a module: one routine for memory and for object files.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cranelift_codegen::Context;
@@ -8,6 +7,7 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir as clif;
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, ModuleReloc};
+use rustc_hash::FxHashMap;
 
 use super::kernel::{self, Unsupported};
 use super::program::{self, References};
@@ -82,7 +82,7 @@ pub(super) fn define(
         false => None,
     };
     let mut jobs: Vec<Job<'_>> = Vec::new();
-    let mut kernels: HashMap<Kernel, FuncId> = HashMap::new();
+    let mut kernels: FxHashMap<Kernel, FuncId> = FxHashMap::default();
     let mut references = Vec::new();
     for (number, program) in programs.iter().enumerate() {
         let mut ids = Vec::new();

@@ -1,8 +1,7 @@
 //! Bytes from instructions whose registers are known: the frame, the saved registers, jumps, and the constants behind the code.
 
-use std::collections::HashMap;
-
 use iced_x86::{Code, Encoder, IcedError, Instruction as Machine, OpCodeOperandKind, OpKind, Register};
+use rustc_hash::FxHashMap;
 
 use super::machine::{Base, Code256, Condition, Instruction, Label, Memory, Operand, Virtual};
 
@@ -37,7 +36,7 @@ pub fn encode(code: &Code256, assigned: &[u8]) -> Result<Vec<u8>, IcedError> {
         assigned,
         encoder: Encoder::try_with_capacity(64, 16 * code.instructions.len())?,
         position: 0,
-        labels: HashMap::new(),
+        labels: FxHashMap::default(),
         jumps: Vec::new(),
         constants: Vec::new(),
     };
@@ -50,7 +49,7 @@ struct Writer<'a> {
     assigned: &'a [u8],
     encoder: Encoder,
     position: usize,
-    labels: HashMap<Label, usize>,
+    labels: FxHashMap<Label, usize>,
     /// Where the 32-bit distance of a jump is, and what it leads to.
     jumps: Vec<(usize, Label)>,
     /// Where the 32-bit distance to a constant is, where the instruction ends, and its number.

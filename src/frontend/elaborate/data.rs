@@ -1,7 +1,8 @@
 //! The `data` block: which reader gives which field in each split.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::statement::{Body, Context};
 use super::value::Value;
@@ -71,7 +72,7 @@ impl Elaborator<'_> {
             }
             return;
         }
-        let bound: HashSet<&str> = split
+        let bound: FxHashSet<&str> = split
             .contents
             .iter()
             .filter_map(|e| match e {

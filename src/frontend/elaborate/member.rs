@@ -236,12 +236,11 @@ impl Elaborator<'_> {
             }));
         };
         let new = self.expression(body, value)?;
-        // An optimizer's states are the last ones made.
         let at = match body.context {
-            Context::Optimizer => self.optimizer_states.iter().rposition(|m| m.path == path),
-            _ => self.member_index.get(&path).copied(),
+            Context::Optimizer => self.optimizer_state_index.get(&path),
+            _ => self.member_index.get(&path),
         };
-        let Some(at) = at else { return Err(super::Failure::Reported) };
+        let Some(at) = at.copied() else { return Err(super::Failure::Reported) };
         let members = if body.context == Context::Optimizer { &self.optimizer_states } else { &self.members };
         let ty = members[at].ty.clone();
         let id = self.fit(new, &ty, value.span, &name.text, false)?;

@@ -7,8 +7,9 @@
 //! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `whole` (metrics that are no means), `data`,
 //! `record` (what tools ask to see). The result is handed to [`build`](super::build), which cuts entry points out of it.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::ir::builder::GraphBuilder;
@@ -115,32 +116,34 @@ pub(super) struct Elaborator<'a> {
     builder: GraphBuilder,
     arguments: Vec<Argument>,
     argument_values: Vec<ValueId>,
-    single_arguments: HashMap<Role, ValueId>,
+    single_arguments: FxHashMap<Role, ValueId>,
     members: Vec<Member>,
-    member_index: HashMap<String, usize>,
+    member_index: FxHashMap<String, usize>,
     /// The optimizers' states.
     optimizer_states: Vec<Member>,
+    /// Their places, by path.
+    optimizer_state_index: FxHashMap<String, usize>,
     fields: Vec<Field>,
     results: Vec<ModelResult>,
     /// What metrics gather over a whole set.
     gathered: Vec<Gathered>,
     records: Vec<Record>,
-    record_index: HashMap<String, usize>,
+    record_index: FxHashMap<String, usize>,
     calls: Vec<CallFrame>,
-    provenance: HashMap<ValueId, Provenance>,
+    provenance: FxHashMap<ValueId, Provenance>,
     /// Where gradients end, see `slope`.
-    slope_ends: HashMap<ValueId, (Span, String)>,
-    constants: HashMap<Span, Option<Value>>,
+    slope_ends: FxHashMap<ValueId, (Span, String)>,
+    constants: FxHashMap<Span, Option<Value>>,
     ambient: Option<Ambient>,
     optimizing: Option<optimizer::Optimizing>,
-    sites: HashSet<String>,
+    sites: FxHashSet<String>,
     /// The numbers of the rounds of the scans being run, see [`RandomSource::round`]; the innermost last.
     rounds: Vec<ValueId>,
     budget: Budget,
     diagnostics: Vec<Diagnostic>,
-    reported: HashSet<(Option<Span>, String)>,
+    reported: FxHashSet<(Option<Span>, String)>,
     /// Names that nothing is bound to, and where they were met.
-    unknown: HashSet<(Span, String)>,
+    unknown: FxHashSet<(Span, String)>,
     failed: bool,
     /// Keeps what places came to, if anybody asks.
     recorder: Option<Recorder>,
@@ -225,27 +228,28 @@ impl<'a> Elaborator<'a> {
             builder: GraphBuilder::new(),
             arguments: Vec::new(),
             argument_values: Vec::new(),
-            single_arguments: HashMap::new(),
+            single_arguments: FxHashMap::default(),
             members: Vec::new(),
-            member_index: HashMap::new(),
+            member_index: FxHashMap::default(),
             optimizer_states: Vec::new(),
+            optimizer_state_index: FxHashMap::default(),
             fields: Vec::new(),
             results: Vec::new(),
             gathered: Vec::new(),
             records: Vec::new(),
-            record_index: HashMap::new(),
+            record_index: FxHashMap::default(),
             calls: Vec::new(),
-            provenance: HashMap::new(),
-            slope_ends: HashMap::new(),
-            constants: HashMap::new(),
+            provenance: FxHashMap::default(),
+            slope_ends: FxHashMap::default(),
+            constants: FxHashMap::default(),
             ambient: None,
             optimizing: None,
-            sites: HashSet::new(),
+            sites: FxHashSet::default(),
             rounds: Vec::new(),
             budget: Budget::new(),
             diagnostics: Vec::new(),
             reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
-            unknown: HashSet::new(),
+            unknown: FxHashSet::default(),
             failed: false,
             recorder: None,
         }

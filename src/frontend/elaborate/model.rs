@@ -1,7 +1,8 @@
 //! The model's own statements: inputs, targets, outputs, losses and metrics.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::scope::Scope;
 use super::statement::{Body, Context};
@@ -258,7 +259,7 @@ impl Elaborator<'_> {
     }
 
     /// The numbers of the arguments among some values.
-    pub(super) fn arguments_among(&self, values: &HashSet<ValueId>) -> impl Iterator<Item = u32> {
+    pub(super) fn arguments_among(&self, values: &FxHashSet<ValueId>) -> impl Iterator<Item = u32> {
         values.iter().filter_map(|v| match &self.builder.graph().node(v.node).op {
             Op::Argument(argument) => Some(argument.index),
             _ => None,
@@ -266,9 +267,9 @@ impl Elaborator<'_> {
     }
 
     /// Every value that `roots` depend on, themselves included.
-    pub(super) fn reachable(&self, roots: impl IntoIterator<Item = ValueId>) -> HashSet<ValueId> {
+    pub(super) fn reachable(&self, roots: impl IntoIterator<Item = ValueId>) -> FxHashSet<ValueId> {
         let graph = self.builder.graph();
-        let mut seen = HashSet::new();
+        let mut seen = FxHashSet::default();
         let mut waiting: Vec<ValueId> = roots.into_iter().collect();
         while let Some(value) = waiting.pop() {
             if seen.insert(value) {

@@ -4,7 +4,7 @@
 //! `times K` is a group of its own that is updated K times. Groups follow each other in the order of the file, and each update after the
 //! first of a step computes its loss again, with the parameters as they are by then and with draws of its own.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::optimizer::Training;
 use super::statement::Body;
@@ -134,7 +134,7 @@ impl Elaborator<'_> {
         if evaluation == 0 {
             return Ok(losses);
         }
-        let mut moved = HashMap::new();
+        let mut moved = FxHashMap::default();
         for member in self.members.iter().filter(|m| m.is_parameter && m.current != m.argument) {
             moved.insert(member.argument, member.current);
         }

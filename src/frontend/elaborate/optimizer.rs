@@ -152,12 +152,13 @@ impl Elaborator<'_> {
         }
         body.states.insert(name.text.clone(), path.clone());
         // A further update in the same step goes on with what the one before it left.
-        if let Some(state) = self.optimizer_states.iter().find(|s| s.path == path) {
-            body.env.bind(&name.text, Value::Tensor(state.current));
+        if let Some(at) = self.optimizer_state_index.get(&path) {
+            body.env.bind(&name.text, Value::Tensor(self.optimizer_states[*at].current));
             return Ok(());
         }
         let initial = self.initial_value(body, init, &ty, &path)?;
         let argument = self.argument(path.clone(), Role::OptimizerState, ty.clone());
+        self.optimizer_state_index.insert(path.clone(), self.optimizer_states.len());
         self.optimizer_states.push(Member {
             path,
             ty,

@@ -1,10 +1,11 @@
 //! Keeps what each place of the user's file came to, for [`facts`](crate::frontend::facts). Without a recorder nothing is kept.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustc_hash::FxHashMap;
 
 use super::Elaborator;
 use super::value::{Instance, Value};
@@ -20,7 +21,7 @@ const MOST_DEPTH: usize = 3;
 /// What has been seen so far.
 pub(in crate::frontend) struct Recorder {
     stop: Arc<AtomicBool>,
-    seen: HashMap<(u32, u32), Vec<Seen>>,
+    seen: FxHashMap<(u32, u32), Vec<Seen>>,
 }
 
 /// The path of a layer is decided when it is first applied, so it is looked up at the end.
@@ -32,7 +33,7 @@ enum Seen {
 impl Recorder {
     /// A recorder of a run that ends once `stop` is set.
     pub fn new(stop: Arc<AtomicBool>) -> Recorder {
-        Recorder { stop, seen: HashMap::new() }
+        Recorder { stop, seen: FxHashMap::default() }
     }
 
     pub fn into_kinds(self) -> impl Iterator<Item = ((u32, u32), Vec<Kind>)> {

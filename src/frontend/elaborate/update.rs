@@ -180,6 +180,7 @@ impl Elaborator<'_> {
     fn zero_state(&mut self, path: String, ty: TensorType, span: Span) -> (usize, ValueId) {
         let initial = self.builder.constant(0.0, ty.dtype, &ty.shape);
         let argument = self.argument(path.clone(), Role::OptimizerState, ty.clone());
+        self.optimizer_state_index.insert(path.clone(), self.optimizer_states.len());
         self.optimizer_states.push(Member {
             path,
             ty,

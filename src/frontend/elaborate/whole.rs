@@ -49,6 +49,9 @@ impl Elaborator<'_> {
 
     /// Whether a result depends on rows of a whole set.
     pub(super) fn is_whole(&self, value: ValueId) -> bool {
+        if self.gathered.is_empty() {
+            return false;
+        }
         let reached = self.reachable([value]);
         self.gathered.iter().any(|g| reached.contains(&g.argument))
     }

@@ -3,11 +3,10 @@
 //! By the words alone `-` may be a sign or a subtraction and `[` an index or a list. The grammar knows, so [`spacing`] asks it; what
 //! it does not mark has the blanks of its kind of token.
 
-use std::collections::HashMap;
-
 use nn_grammar::{Grammar, Rule};
 use pest::Parser;
 use pest::iterators::Pair;
+use rustc_hash::FxHashMap;
 
 use super::tokens::Token;
 use crate::frontend::parse::layout::Layout;
@@ -28,12 +27,12 @@ pub(super) enum Sides {
 
 /// What the grammar says about tokens, by their place in the source.
 pub(super) struct Spacing {
-    marked: HashMap<usize, Sides>,
+    marked: FxHashMap<usize, Sides>,
 }
 
 /// Reads every item of a text that is known to be right.
 pub(super) fn spacing(layout: &Layout) -> Spacing {
-    let mut spacing = Spacing { marked: HashMap::new() };
+    let mut spacing = Spacing { marked: FxHashMap::default() };
     for item in &layout.items {
         if let Ok(pairs) = Grammar::parse(Rule::item, &layout.text[item.clone()]) {
             spacing.mark_all(item.start, pairs.collect());

@@ -4,7 +4,7 @@
 //! Everything that follows depends on these tokens alone. So texts that differ in blanks only get the same layout, and a text that
 //! has its layout keeps it.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use crate::frontend::parse::layout::Layout;
 use crate::frontend::parse::lexeme::{Lexeme, Lexer};
@@ -53,7 +53,7 @@ impl Token<'_> {
 
 /// The tokens of a text that has been scanned, without those `;` that end nothing.
 pub(super) fn tokens<'a>(source: &'a str, layout: &Layout) -> Vec<Token<'a>> {
-    let starts: HashSet<usize> = layout.statements.iter().map(|statement| statement.start).collect();
+    let starts: FxHashSet<usize> = layout.statements.iter().map(|statement| statement.start).collect();
     let mut lexer = Lexer::new(source);
     let (mut tokens, mut brackets): (Vec<Token<'a>>, Vec<u8>) = (Vec::new(), Vec::new());
     let (mut last, mut lines) = (Lexeme::End, 0);

@@ -5,9 +5,10 @@
 //! what error recovery blanks out, collects doc comments, checks that brackets match and bounds the nesting, so
 //! that nothing after it can be made to recurse deeply.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::lexeme::{Lexeme, Lexer};
 use super::recovery::{self, Problem};
@@ -26,7 +27,7 @@ pub struct Layout {
     /// The top-level statements in order.
     pub items: Vec<Range<usize>>,
     /// Doc comments by the place of the statement that they stand before.
-    pub docs: HashMap<usize, Arc<str>>,
+    pub docs: FxHashMap<usize, Arc<str>>,
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Scanner<'a> {
     text: Vec<u8>,
     statements: Vec<Range<usize>>,
     items: Vec<Range<usize>>,
-    docs: HashMap<usize, Arc<str>>,
+    docs: FxHashMap<usize, Arc<str>>,
     pending_doc: Vec<&'a str>,
     warnings: Vec<Diagnostic>,
     pub stack: Vec<Frame>,
@@ -79,7 +80,7 @@ pub fn scan(source: &str, file: FileId) -> Result<Layout, Problem> {
         text: source.as_bytes().to_vec(),
         statements: Vec::new(),
         items: Vec::new(),
-        docs: HashMap::new(),
+        docs: FxHashMap::default(),
         pending_doc: Vec::new(),
         warnings: Vec::new(),
         stack: Vec::new(),

@@ -16,9 +16,10 @@ mod report;
 mod statements;
 mod words;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 pub use nn_grammar::words::{ENTRIES, ITEMS, KEYWORDS, STATEMENTS};
 use nn_grammar::{Grammar, Rule};
@@ -148,7 +149,7 @@ struct Context<'a> {
     file: FileId,
     /// The place of the item in the file; pest counts from there.
     base: usize,
-    docs: &'a HashMap<usize, Arc<str>>,
+    docs: &'a FxHashMap<usize, Arc<str>>,
 }
 
 /// Makes the tree of one item from pest's pairs.

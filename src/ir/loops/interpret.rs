@@ -3,7 +3,7 @@
 //! Compiled code must agree with it bit for bit (the bits of a NaN excepted), which is how backends are tested. Functions
 //! that `expand_math` writes out may still be there; they are computed in f64 and rounded.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::*;
 
@@ -62,7 +62,7 @@ pub fn program(program: &Program, arguments: &mut [Vec<u8>]) -> Result<(), Fault
             }
         });
     }
-    let mut runner = Runner { program, memory, locations, variables: HashMap::new() };
+    let mut runner = Runner { program, memory, locations, variables: FxHashMap::default() };
     let result = runner.steps(&program.steps);
     let memory = runner.memory;
     for (argument, bytes) in arguments.iter_mut().zip(memory) {
@@ -77,7 +77,7 @@ struct Runner<'p> {
     memory: Vec<Vec<u8>>,
     locations: Vec<Location>,
     /// The variables of the repeats around.
-    variables: HashMap<LoopVar, i64>,
+    variables: FxHashMap<LoopVar, i64>,
 }
 
 impl Runner<'_> {

@@ -20,8 +20,9 @@
 //! Values and variables are renumbered in the order in which they occur, so a text does not change when a pass leaves holes in the
 //! numbers. A buffer whose name is not plain, or not the only one of that name, is called `#` and its number.
 
-use std::collections::HashMap;
 use std::fmt::{self, Write};
+
+use rustc_hash::FxHashMap;
 
 use super::*;
 
@@ -90,7 +91,7 @@ fn write_steps(steps: &[Step], depth: usize, variables: &mut Variables, out: &mu
 
 /// Variables by the order in which they occur.
 #[derive(Default)]
-struct Variables(HashMap<LoopVar, usize>);
+struct Variables(FxHashMap<LoopVar, usize>);
 
 impl Variables {
     fn name(&mut self, var: LoopVar) -> String {
@@ -160,7 +161,7 @@ struct Printer<'a> {
     out: &'a mut String,
     depth: usize,
     buffers: Vec<String>,
-    values: HashMap<Value, usize>,
+    values: FxHashMap<Value, usize>,
     variables: Variables,
 }
 
@@ -172,7 +173,7 @@ impl<'a> Printer<'a> {
             false => format!("#{i}"),
         });
         let buffers = buffers.collect();
-        Printer { kernel, out, depth, buffers, values: HashMap::new(), variables: Variables::default() }
+        Printer { kernel, out, depth, buffers, values: FxHashMap::default(), variables: Variables::default() }
     }
 
     fn line(&mut self, text: impl fmt::Display) -> fmt::Result {

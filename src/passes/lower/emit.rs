@@ -1,6 +1,8 @@
 //! Writes the scalar code of graph values: every op's `lower` at an affine index, with loads where a value is in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
 
 use super::finish::Draft;
 use super::view;
@@ -22,7 +24,7 @@ pub struct Context<'a> {
     /// What the kernels of this function address.
     pub arrays: Vec<Array>,
     /// The array in which a value stands once it is computed.
-    pub homes: HashMap<ValueId, u32>,
+    pub homes: FxHashMap<ValueId, u32>,
     /// The array of each result; for an update, of its argument.
     pub results: Vec<u32>,
 }
@@ -76,7 +78,7 @@ pub struct Emitter<'a> {
     computed: BTreeSet<NodeId>,
     /// The array of each buffer parameter.
     parameters: Vec<u32>,
-    known: HashMap<(ValueId, Vec<Affine>), Value>,
+    known: FxHashMap<(ValueId, Vec<Affine>), Value>,
     /// What folds of this kernel found.
     roots: Vec<(NodeId, Value)>,
     /// The point of the group's space at which its members are computed.
@@ -87,7 +89,14 @@ impl<'a> Emitter<'a> {
     /// For a kernel that computes what `group` does.
     pub fn new(cx: &'a Context<'a>, group: &Group) -> Self {
         let computed = group.members.iter().chain(&group.inlined).copied().collect();
-        Emitter { cx, computed, parameters: Vec::new(), known: HashMap::new(), roots: Vec::new(), point: Vec::new() }
+        Emitter {
+            cx,
+            computed,
+            parameters: Vec::new(),
+            known: FxHashMap::default(),
+            roots: Vec::new(),
+            point: Vec::new(),
+        }
     }
 
     /// The kernel's parameter for an array; its use is found when the kernel is complete.

@@ -3,7 +3,7 @@
 //! Each group becomes one kernel (a large fold two), a loop over a function the kernels of its body ([`repeat`]). [`emit`] writes scalar code, [`axes`] decides which axes run together, [`map`],
 //! [`fold`] and [`contract`] write the nests, and [`finish`] gives kernels their last form, in which equal ones are kept once.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::ir::graph::{ResultRole, ValueId};
 use crate::ir::loops::{Buffer, Place, Program};
@@ -114,7 +114,7 @@ fn context(fused: &Fused, buffers: Vec<Buffer>, arguments: Vec<Array>, results: 
         analysis: &fused.analysis,
         buffers,
         arrays: arguments,
-        homes: HashMap::new(),
+        homes: FxHashMap::default(),
         results: Vec::new(),
     };
     for (id, node) in function.graph.nodes() {

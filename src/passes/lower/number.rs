@@ -1,6 +1,6 @@
 //! Numbers the variables, values and buffers of a kernel in the order in which they occur, so that equal work is equal data.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::finish::Draft;
 use super::visit::{Touch, Visitor, walk};
@@ -38,9 +38,9 @@ pub fn renumber(draft: Draft) -> Draft {
 
 #[derive(Default)]
 struct Numbers {
-    values: HashMap<Value, Value>,
-    variables: HashMap<LoopVar, LoopVar>,
-    buffers: HashMap<BufferId, BufferId>,
+    values: FxHashMap<Value, Value>,
+    variables: FxHashMap<LoopVar, LoopVar>,
+    buffers: FxHashMap<BufferId, BufferId>,
     /// Old numbers in new order, each with whether it is read and whether it is written.
     order: Vec<(BufferId, (bool, bool))>,
 }

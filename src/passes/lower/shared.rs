@@ -1,6 +1,6 @@
 //! The kernels of a program as they come, equal ones kept once.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::finish::{Draft, finish};
 use crate::ir::loops::{Call, Kernel, LoopVar, Step};
@@ -12,8 +12,8 @@ pub struct Shared {
     /// The steps of the program, then those of each repeat that is being written, outermost first.
     levels: Vec<Vec<Step>>,
     /// By content: kernels without their names.
-    numbers: HashMap<Kernel, u32>,
-    names: HashMap<String, u32>,
+    numbers: FxHashMap<Kernel, u32>,
+    names: FxHashMap<String, u32>,
     variables: u32,
 }
 
@@ -22,8 +22,8 @@ impl Default for Shared {
         Shared {
             kernels: Vec::new(),
             levels: vec![Vec::new()],
-            numbers: HashMap::new(),
-            names: HashMap::new(),
+            numbers: FxHashMap::default(),
+            names: FxHashMap::default(),
             variables: 0,
         }
     }

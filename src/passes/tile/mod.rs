@@ -7,7 +7,9 @@
 //! in both operands become one depth. The order of the sums never changes, so neither do the results.
 //! Which loop is cut for threads, and into what, depends on the shape alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
 
 use crate::ir::loops::steps::written;
 use crate::ir::loops::{
@@ -98,7 +100,7 @@ type PackedKey = (Section, Packing);
 /// The program with every large contraction cut into tiles.
 pub fn tile(program: Program) -> Program {
     let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program;
-    let mut tiler = Tiler { buffers, shared: Shared::default(), packed: HashMap::new(), repeats: Vec::new() };
+    let mut tiler = Tiler { buffers, shared: Shared::default(), packed: FxHashMap::default(), repeats: Vec::new() };
     tiler.steps(&kernels, steps);
     let Tiler { buffers, shared, .. } = tiler;
     let (kernels, steps) = shared.finish();
@@ -114,7 +116,7 @@ struct Around {
 struct Tiler {
     buffers: Vec<Buffer>,
     shared: Shared,
-    packed: HashMap<PackedKey, u32>,
+    packed: FxHashMap<PackedKey, u32>,
     /// Outermost first.
     repeats: Vec<Around>,
 }

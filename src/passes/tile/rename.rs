@@ -1,6 +1,6 @@
 //! Copies of an epilogue with values and variables of their own, at another place.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::ir::loops::{Affine, Block, Kernel, LoopVar, Value};
 use crate::passes::lower::visit::{Visitor, walk};
@@ -15,7 +15,7 @@ pub fn copy(kernel: &mut Kernel, block: &Block, values: &[(Value, Value)], varia
 
 struct Rename<'a> {
     kernel: &'a mut Kernel,
-    values: HashMap<Value, Value>,
+    values: FxHashMap<Value, Value>,
     variables: &'a [(LoopVar, Affine)],
 }
 

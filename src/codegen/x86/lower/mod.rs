@@ -6,9 +6,8 @@
 //!
 //! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`rounds`] (serial ones), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`contract`].
 
-use std::collections::HashMap;
-
 use iced_x86::Code;
+use rustc_hash::FxHashMap;
 
 use super::allocate::new_slot;
 use super::machine::{Base, Class, Code256, Instruction, Label, Memory, Operand, Virtual, plain};
@@ -78,7 +77,7 @@ struct Lowering<'k> {
     values: Vec<Option<Bound>>,
     /// The vectors that are being written together.
     copies: Option<rounds::Copies>,
-    constants: HashMap<[u8; 32], u32>,
+    constants: FxHashMap<[u8; 32], u32>,
     labels: u32,
 }
 
@@ -99,7 +98,7 @@ pub fn lower(kernel: &Kernel) -> Result<Code256, Unsupported> {
         lane: None,
         values: vec![None; kernel.values.len()],
         copies: None,
-        constants: HashMap::new(),
+        constants: FxHashMap::default(),
         labels: 0,
     };
     lowering.function()?;

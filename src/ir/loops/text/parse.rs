@@ -1,6 +1,6 @@
 //! The parser of the text form. What it accepts may still be invalid; `verify` says so.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::super::*;
 use crate::ir::types::DType;
@@ -129,9 +129,9 @@ struct Parser {
     depth: usize,
     buffers: Vec<BufferParameter>,
     /// New numbers of values and variables by their numbers in the text.
-    values: HashMap<u32, Value>,
+    values: FxHashMap<u32, Value>,
     dtypes: Vec<DType>,
-    variables: HashMap<String, LoopVar>,
+    variables: FxHashMap<String, LoopVar>,
 }
 
 impl Parser {
@@ -142,9 +142,9 @@ impl Parser {
             at: 0,
             depth: 0,
             buffers: Vec::new(),
-            values: HashMap::new(),
+            values: FxHashMap::default(),
             dtypes: Vec::new(),
-            variables: HashMap::new(),
+            variables: FxHashMap::default(),
         })
     }
 
