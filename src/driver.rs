@@ -27,7 +27,7 @@ use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
 use crate::ir::graph::{Function, Role};
 use crate::ir::types::{DType, TensorType};
-use crate::passes::segment::DEFAULT_LIMIT;
+use crate::passes::Limits;
 
 pub use dump::Stage;
 pub use error::{Error, SourceErrors};
@@ -90,8 +90,8 @@ pub struct Compiled {
     model: CheckedModel,
     /// Sizes of symbolic dims given from outside (`--size t=32`).
     extra_sizes: Sizes,
-    /// See [`set_memory`](Self::set_memory).
-    memory: u64,
+    /// See [`set_memory`](Self::set_memory) and [`set_exact`](Self::set_exact).
+    limits: Limits,
 }
 
 /// Checks the model in the file at `path`.
@@ -142,7 +142,7 @@ pub fn compile_with(name: &str, source: &str, settings: &Settings) -> Result<Com
     match check(&project, settings) {
         Ok(mut model) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
             model.warnings.splice(0..0, diagnostics);
-            Ok(Compiled { project, model, extra_sizes: Sizes::new(), memory: DEFAULT_LIMIT })
+            Ok(Compiled { project, model, extra_sizes: Sizes::new(), limits: Limits::default() })
         }
         Ok(_) => Err(Error::source(diagnostics, project.sources)),
         Err(errors) => {
@@ -176,7 +176,12 @@ impl Compiled {
     /// Limits the bytes of what a training step keeps from the rounds of its `scan`s, 1 GiB by default: where they keep more, long ones keep only the carries
     /// at about the square root of their rounds and run the others again. Results are the same but for the order in which gradients are added up.
     pub fn set_memory(&mut self, bytes: u64) {
-        self.memory = bytes;
+        self.limits.memory = bytes;
+    }
+
+    /// Whether convolutions are sums of all their products, even where Winograd's transforms, which round more, are faster.
+    pub fn set_exact(&mut self, exact: bool) {
+        self.limits.exact = exact;
     }
 
     /// Compiles into memory, one thread for each core.
@@ -295,7 +300,7 @@ impl Compiled {
     /// # Errors
     /// If the model has no such entry, a size is unknown, or an op has no gradient or no lowering.
     pub fn program(&self, entry: Entry, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
-        stages::lower(self.function(entry)?, sizes, self.memory, observer)
+        stages::lower(self.function(entry)?, sizes, &self.limits, observer)
     }
 
     /// For every two kernels of an entry of which one reads what the other makes: their names, and why they are two kernels.
@@ -303,7 +308,7 @@ impl Compiled {
     /// # Errors
     /// As [`program`](Self::program).
     pub fn apart(&self, entry: Entry, sizes: &Sizes) -> Result<Vec<(String, String, &'static str)>, Error> {
-        stages::apart(self.function(entry)?, sizes, self.memory)
+        stages::apart(self.function(entry)?, sizes, &self.limits)
     }
 
     /// Operations and bytes of one call of an entry on `rows` rows; `None` if a size is not a number.

@@ -13,15 +13,15 @@ use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::ops::windows::Windows;
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
-use nnc::passes::GRAPH_PASSES;
-use nnc::passes::{fuse, lower, tile};
+use nnc::ir::interpret;
+use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, tile};
 use programs::agreement::agree;
 use programs::*;
 use writer::Writer;
 
-fn through_passes(mut function: Function) -> Function {
+fn through_passes(mut function: Function, exact: bool) -> Function {
     for pass in GRAPH_PASSES {
-        function = pass.apply(&function).unwrap();
+        function = pass.apply_within(&function, &Limits { exact, ..Limits::default() }).unwrap();
     }
     function
 }
@@ -86,9 +86,46 @@ fn convolutions_and_their_gradients() {
     }
 }
 
+/// Geometries for which Winograd's transforms pay, with whole tiles and without.
+fn transformed() -> Vec<(Geometry, [usize; 4], [usize; 4])> {
+    let border = |n: i64| Geometry { low: vec![n; 2], high: vec![n; 2], ..Geometry::plain(2) };
+    vec![
+        (border(1), [2, 16, 12, 48], [3, 3, 48, 40]),
+        (border(1), [3, 11, 14, 33], [3, 3, 33, 64]),
+        (Geometry::plain(2), [1, 21, 9, 64], [3, 3, 64, 50]),
+        (border(1), [24, 2, 2, 64], [3, 3, 64, 64]),
+    ]
+}
+
+#[test]
+fn transformed_convolutions_and_their_gradients() {
+    for (geometry, x, w) in transformed() {
+        let function = function(&geometry, DType::F32, &x, &w);
+        let passed = through_passes(function.clone(), false).to_string();
+        assert!(passed.contains("winograd"), "{x:?} {w:?} are multiplied directly:\n{passed}");
+        agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("{geometry:?} {x:?} {w:?}: {e}"));
+    }
+}
+
+/// In exact arithmetic the transforms give the convolution.
+#[test]
+fn transforms_mean_the_same() {
+    for (geometry, x, w) in transformed() {
+        let function = function(&geometry, DType::F32, &x, &w);
+        let arguments = arguments_for(&function);
+        let direct = interpret::run(&through_passes(function.clone(), true), &arguments).unwrap();
+        let transformed = interpret::run(&through_passes(function, false), &arguments).unwrap();
+        for (a, b) in direct.iter().zip(&transformed) {
+            let largest = a.data.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+            let distance = a.data.iter().zip(&b.data).map(|(p, q)| (p - q).abs()).fold(0.0, f64::max);
+            assert!(distance < 1e-11 * largest, "{x:?} {w:?}: off by {distance} of {largest}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_copied_for_windows() {
-    let function = through_passes(function(&Geometry::plain(2), DType::F32, &[8, 14, 14, 16], &[3, 3, 16, 32]));
+    let function = through_passes(function(&Geometry::plain(2), DType::F32, &[8, 14, 14, 16], &[3, 3, 16, 32]), true);
     let program = tile::tile(lower::lower(&fuse::fuse(&function)).unwrap());
     let input = 8 * 14 * 14 * 16;
     let largest = program.buffers.iter().map(|b| b.elements).max().unwrap();

@@ -27,6 +27,9 @@ pub struct ModelArguments {
     /// Limits what a training step keeps from the rounds of its scans, such as 200MB; what is not kept is computed again
     #[arg(long, value_name = "LIMIT", value_parser = bytes)]
     memory: Option<u64>,
+    /// Computes convolutions as sums of all their products, even where Winograd's transforms, which round more, are faster
+    #[arg(long)]
+    exact: bool,
 }
 
 impl ModelArguments {
@@ -48,6 +51,7 @@ impl ModelArguments {
         if let Some(limit) = self.memory {
             compiled.set_memory(limit);
         }
+        compiled.set_exact(self.exact);
         Ok(compiled)
     }
 }

@@ -6,7 +6,7 @@ use crate::ir::dim::Sizes;
 use crate::ir::graph::Function;
 use crate::ir::loops::{self, Program};
 use crate::ir::verify;
-use crate::passes::{self, fuse::Fused};
+use crate::passes::{self, Limits, fuse::Fused};
 
 use super::error::Error;
 
@@ -32,15 +32,15 @@ pub struct Lowered {
     pub program: Program,
 }
 
-/// Runs the stages of one entry point. `memory` is the limit for the carries that gradients of loops keep, in bytes.
+/// Runs the stages of one entry point.
 pub(super) fn lower(
     function: &Function,
     sizes: &Sizes,
-    memory: u64,
+    limits: &Limits,
     observer: &mut dyn Observer,
 ) -> Result<Lowered, Error> {
     let mut clock = Clock { observer, last: Instant::now() };
-    let (function, fused) = fuse(function, sizes, memory, &mut clock)?;
+    let (function, fused) = fuse(function, sizes, limits, &mut clock)?;
     let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
     clock.stage("lower", &|| loops::text::program(&program))?;
     for pass in passes::LOOP_PASSES {
@@ -55,22 +55,26 @@ pub(super) fn lower(
 pub(super) fn apart(
     function: &Function,
     sizes: &Sizes,
-    memory: u64,
+    limits: &Limits,
 ) -> Result<Vec<(String, String, &'static str)>, Error> {
     let mut clock = Clock { observer: &mut Quiet, last: Instant::now() };
-    Ok(passes::lower::apart(&fuse(function, sizes, memory, &mut clock)?.1))
+    Ok(passes::lower::apart(&fuse(function, sizes, limits, &mut clock)?.1))
 }
 
 /// The stages on the tensor graph: the function after its passes, and cut into groups.
-fn fuse(function: &Function, sizes: &Sizes, memory: u64, clock: &mut Clock<'_>) -> Result<(Function, Fused), Error> {
+fn fuse(
+    function: &Function,
+    sizes: &Sizes,
+    limits: &Limits,
+    clock: &mut Clock<'_>,
+) -> Result<(Function, Fused), Error> {
     let mut function = function.specialize(sizes).map_err(Error::Sizes)?;
     clock.stage("specialize", &|| function.to_string())?;
-    function = passes::segment::segment(&function, memory);
+    function = passes::segment::segment(&function, limits.memory);
     debug_assert_eq!(verify::function(&function), Ok(()), "after segment");
     clock.stage("segment", &|| function.to_string())?;
     for pass in passes::GRAPH_PASSES {
-        function =
-            pass.apply_within(&function, &passes::Limits { memory }).map_err(|e| Error::Unsupported(e.to_string()))?;
+        function = pass.apply_within(&function, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
         debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
         clock.stage(pass.name, &|| function.to_string())?;
     }

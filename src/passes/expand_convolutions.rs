@@ -4,6 +4,7 @@
 //! batch and of the outermost spatial axis, which run in parallel, keep sums short and what they read in the first cache.
 
 mod phases;
+mod winograd;
 
 use std::sync::Arc;
 
@@ -32,12 +33,12 @@ const LEAST_STEPS: i64 = 96;
 /// All partial sums of one kernel's gradient, in elements.
 const MOST_PARTIAL: i64 = 5_000_000;
 
-fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
+fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
         let inputs = rewriter.inputs(node);
         rewriter.builder.set_scope(Arc::clone(&node.scope));
-        match expand(&mut rewriter.builder, node, &inputs) {
+        match expand(&mut rewriter.builder, node, &inputs, limits) {
             Some(Ok(value)) => rewriter.set(id, vec![value]),
             Some(Err(e)) => return Err(PassError { message: e.message, scope: Arc::clone(&node.scope) }),
             None => rewriter.copy(id, node),
@@ -47,12 +48,24 @@ fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
 }
 
 /// What stands for a node; `None` if the node stays.
-fn expand(b: &mut GraphBuilder, node: &Node, inputs: &[ValueId]) -> Option<Result<ValueId, TypeError>> {
+fn expand(
+    b: &mut GraphBuilder,
+    node: &Node,
+    inputs: &[ValueId],
+    limits: &Limits,
+) -> Option<Result<ValueId, TypeError>> {
     match &node.op {
         Op::Convolve(op) if phases::apply_to(&op.geometry) => {
             Some(phases::convolve(b, &op.geometry, (inputs[0], inputs[1]), &node.outputs[0].shape, convolve))
         }
-        Op::Convolve(op) => Some(convolve(b, &op.geometry, inputs[0], inputs[1])),
+        Op::Convolve(op) => {
+            let output = &node.outputs[0].shape;
+            let tile = winograd::tile(b, &op.geometry, inputs[0], inputs[1], output).filter(|_| !limits.exact);
+            Some(match tile {
+                Some(tile) => winograd::convolve(b, &op.geometry, (inputs[0], inputs[1]), output, tile),
+                None => convolve(b, &op.geometry, inputs[0], inputs[1]),
+            })
+        }
         Op::ConvolveKernel(op) => Some(kernel_gradient(b, &op.geometry, &op.sizes, inputs[0], inputs[1])),
         Op::OverlapAdd(op) => side_by_side(b, op, inputs[0]),
         _ => None,

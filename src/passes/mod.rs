@@ -42,16 +42,18 @@ pub struct PassError {
     pub scope: Arc<str>,
 }
 
-/// What passes may use.
+/// What passes may use and do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that gradients of loops keep from the rounds beside the carries.
     pub memory: u64,
+    /// Whether to leave out what multiplies less and rounds more.
+    pub exact: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: segment::DEFAULT_LIMIT }
+        Limits { memory: segment::DEFAULT_LIMIT, exact: false }
     }
 }
 

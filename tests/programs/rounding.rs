@@ -7,6 +7,7 @@
 
 use nnc::ir::graph::Function;
 use nnc::ir::ops::scan::Scan;
+use nnc::ir::ops::winograd::Winograd;
 use nnc::ir::ops::{Op, pad};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F, meaning};
 use nnc::ir::tensor::{Tensor, indices};
@@ -146,6 +147,7 @@ fn apply(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<Bounded> {
     let errors = match (op, kind(op)) {
         (Op::Reduce(reduce), _) => vec![reduce_bounds(op, reduce.monoid, inputs[0], &exact[0])],
         (Op::Cast(_), _) => vec![cast_bounds(op, inputs[0], &exact[0])],
+        (Op::Winograd(winograd), _) => vec![winograd_bounds(winograd, inputs[0], &outputs[0])],
         (Op::Sort(sort), _) => sort_bounds(op, sort.axis, inputs[0], &exact),
         (_, Kind::Sum) if wholes_are_exact(inputs) => vec![sum_bounds(op, inputs, outputs)],
         // An uncertain index may be any.
@@ -211,6 +213,14 @@ fn sum_bounds(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<f64> 
         errors.iter_mut().zip(totals).for_each(|(e, total)| *e += rounding * total);
     }
     errors
+}
+
+/// Two sums of at most 5 terms, of which each product and each sum is rounded.
+fn winograd_bounds(op: &Winograd, x: &Bounded, output: &TensorType) -> Vec<f64> {
+    let on = |data: Vec<f64>| op.eval_magnitudes(&Tensor::new(x.value.ty.clone(), data), output).data;
+    let (errors, totals) = (on(x.error.clone()), on(sizes(x)));
+    let tiny = 100.0 * ends(output.dtype).0;
+    errors.iter().zip(totals).map(|(e, total)| e + 12.0 * half_unit(output.dtype) * (total + e) + tiny).collect()
 }
 
 fn product_bounds(op: &Op, inputs: &[&Bounded], outputs: &[TensorType]) -> Vec<f64> {

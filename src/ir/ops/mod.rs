@@ -334,6 +334,7 @@ ops! {
     contract::Contract,
     convolve::Convolve,
     convolve_kernel::ConvolveKernel,
+    winograd::Winograd,
     gather::Gather,
     scatter_add::ScatterAdd,
     sort::Sort,

@@ -1,0 +1,121 @@
+//! Convolutions with kernels of 3 × 3 by Winograd's transforms, where these cost less than the multiplications that they save.
+//!
+//! A tile of 4 × 4 results takes 36 multiplications for each channel and filter instead of 144, one of 2 × 2 takes 16 instead of 36. Inputs,
+//! kernel and products are transformed in kernels of their own, whose results go through memory, so a few channels or a few tiles do not pay. Sums are rounded elsewhere than
+//! in the direct product: `docs/numerics.md` has the bound, and [`Limits::exact`](crate::passes::Limits::exact) refuses the transforms.
+
+use super::padded;
+use crate::ir::builder::GraphBuilder;
+use crate::ir::dim::Dim;
+use crate::ir::graph::ValueId;
+use crate::ir::ops::TypeError;
+use crate::ir::ops::slice::Slice;
+use crate::ir::ops::spatial::Geometry;
+use crate::ir::ops::winograd::{Part, Winograd};
+use crate::ir::types::DType;
+
+/// The sizes of a convolution over two axes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    samples: f64,
+    rows: usize,
+    columns: usize,
+    channels: f64,
+    filters: f64,
+}
+
+/// Fused multiply-adds that contractions come to in a cycle: 16 at the peak.
+const MULTIPLY_ADDS: f64 = 14.0;
+/// Floats in a vector.
+const LANES: f64 = 8.0;
+/// Fewer channels or filters fill no vectors.
+const FEWEST_CHANNELS: f64 = 16.0;
+/// The direct product has to be this much dearer.
+const LEAST_GAIN: f64 = 1.2;
+
+/// Cycles for one vector of a tile in each transform, as counted in their code: input, kernel, output.
+fn cycles(tile: usize) -> [f64; 3] {
+    if tile == 2 { [40.0, 25.0, 30.0] } else { [120.0, 70.0, 100.0] }
+}
+
+/// Bytes in a cycle that go through a memory of the size that holds `bytes` (measured: second and third cache, memory).
+fn rate(bytes: f64) -> f64 {
+    match bytes {
+        b if b < 4e5 => 20.0,
+        b if b < 1.6e7 => 11.0,
+        _ => 5.0,
+    }
+}
+
+impl Sizes {
+    fn tiles(&self, tile: usize) -> f64 {
+        self.samples * (self.rows.div_ceil(tile) * self.columns.div_ceil(tile)) as f64
+    }
+
+    /// Cycles of the direct product.
+    fn direct(&self) -> f64 {
+        let results = self.samples * (self.rows * self.columns) as f64;
+        9.0 * results * self.channels * self.filters / MULTIPLY_ADDS
+    }
+
+    /// Cycles of the transforms and of the products between them.
+    fn transformed(&self, tile: usize) -> f64 {
+        let places = Winograd::places(tile) as f64;
+        let tiles = self.tiles(tile);
+        let elements = [tiles * self.channels, self.channels * self.filters, tiles * self.filters];
+        let products = places * elements[1] * tiles / MULTIPLY_ADDS;
+        let transforms = elements.iter().zip(cycles(tile)).map(|(count, cycles)| {
+            // Each transformed element is written once and read once.
+            let traffic = places * 4.0 * LANES * 2.0 / rate(places * 4.0 * count);
+            count / LANES * (cycles + traffic)
+        });
+        products + transforms.sum::<f64>()
+    }
+}
+
+/// The size of the tiles by which a convolution is to be done; `None` if the direct product is to be preferred or the only way.
+pub(super) fn tile(b: &GraphBuilder, g: &Geometry, x: ValueId, w: ValueId, output: &[Dim]) -> Option<usize> {
+    let ones = g.strides.iter().chain(&g.dilations).chain(&g.input_dilations).all(|n| *n == 1);
+    let kernel = b.type_of(w).sizes()?;
+    if !ones || g.groups != 1 || g.rank() != 2 || kernel[..2] != [3, 3] || b.dtype_of(x) != DType::F32 {
+        return None;
+    }
+    let size = |dim: &Dim| dim.constant().and_then(|n| usize::try_from(n).ok());
+    let (samples, rows, columns) = (size(&output[0])?, size(&output[1])?, size(&output[2])?);
+    let (channels, filters) = (kernel[2] as f64, kernel[3] as f64);
+    if samples * rows * columns == 0 || channels.min(filters) < FEWEST_CHANNELS {
+        return None;
+    }
+    let sizes = Sizes { samples: samples as f64, rows, columns, channels, filters };
+    let best = if sizes.transformed(4) < sizes.transformed(2) { 4 } else { 2 };
+    (sizes.transformed(best) * LEAST_GAIN < sizes.direct()).then_some(best)
+}
+
+/// The convolution by tiles of `tile` × `tile` results, of which those past the end are cut off.
+pub(super) fn convolve(
+    b: &mut GraphBuilder,
+    g: &Geometry,
+    (x, w): (ValueId, ValueId),
+    output: &[Dim],
+    tile: usize,
+) -> Result<ValueId, TypeError> {
+    let unknown = || TypeError::new("a size is not known");
+    let size = |dim: &Dim| dim.constant().and_then(|n| usize::try_from(n).ok()).ok_or_else(unknown);
+    let (rows, columns) = (size(&output[1])?, size(&output[2])?);
+    let tiles = (rows.div_ceil(tile), columns.div_ceil(tile));
+    let mut whole = g.clone();
+    whole.high[0] += (tiles.0 * tile - rows) as i64;
+    whole.high[1] += (tiles.1 * tile - columns) as i64;
+    let x = padded(b, &whole, x)?;
+    let inputs = b.add_one(Winograd { part: Part::Input, tile, tiles }, &[x])?;
+    let kernel = b.add_one(Winograd { part: Part::Kernel, tile, tiles: (1, 1) }, &[w])?;
+    // Labels: places, tiles, channels, filters.
+    let products = b.contract((inputs, &[0, 1, 2]), (kernel, &[0, 2, 3]), &[0, 1, 3])?;
+    let results = b.add_one(Winograd { part: Part::Output, tile, tiles }, &[products])?;
+    if b.shape_of(results) == output {
+        return Ok(results);
+    }
+    let mut cut = Slice::whole(&b.shape_of(results));
+    cut.sizes = output.to_vec();
+    b.add_one(cut, &[results])
+}
