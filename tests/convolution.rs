@@ -7,13 +7,13 @@ mod writer;
 
 use nnc::ir::dim::Dim;
 use nnc::ir::graph::{Function, ResultRole, Role, ValueId};
+use nnc::ir::interpret;
 use nnc::ir::ops::convolve::Convolve;
 use nnc::ir::ops::pad::Pad;
 use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::ops::windows::Windows;
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
-use nnc::ir::interpret;
 use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, tile};
 use programs::agreement::agree;
 use programs::*;

@@ -115,7 +115,8 @@ impl ObjectWriter<'_> {
         };
         for rows in rows {
             let sizes = self.compiled.sizes(rows)?;
-            let Lowered { function, mut program } = stages::lower(symbolic, &sizes, &self.compiled.limits, &mut Quiet)?;
+            let Lowered { function, mut program, .. } =
+                stages::lower(symbolic, &sizes, &self.compiled.limits, &mut Quiet)?;
             program.name = format!("{}_{rows}", entry.name());
             let signature = Signature::new(kind, symbolic, &function, rows);
             let pointers = self.pointers(&signature, &function);

@@ -10,13 +10,13 @@ use crate::diag::nearest;
 use crate::ir::graph::{Function, ResultRole, Role};
 use crate::ir::loops::Program;
 use crate::ir::types::DType;
-use crate::passes;
+use crate::passes::{self, Limits};
 
 use super::bytes::AlignedBytes;
 use super::error::Error;
 use super::layout::{Layout, Slot};
 use super::slice::{Output, Slice};
-use super::stages::{Lowered, Quiet};
+use super::stages::{self, Lowered, Quiet};
 use super::{Compiled, Entry};
 
 /// How code is compiled into memory.
@@ -55,12 +55,22 @@ pub(super) struct LoadedEntry {
     pub function: Function,
     pub program: Program,
     pub code: Box<dyn Loaded>,
+    /// What it takes behind the function's arguments and results.
+    handed: Option<Handed>,
+}
+
+/// What is computed of the parameters ahead of calls.
+struct Handed {
+    program: Program,
+    blocks: Vec<AlignedBytes>,
+    /// The [`Session::changes`] up to which the blocks are right.
+    as_of: Option<u64>,
 }
 
 /// What a call of an entry point takes. Invariant: each pointer is to memory of the size of its argument or result, to be
 /// written where the program writes it, and the workspace has the program's `arena_bytes`; all live as long as this.
 pub(super) struct Run<'a> {
-    /// The function's arguments, then its results that are no updates.
+    /// The function's arguments, then its results that are no updates, then what is computed ahead.
     pub pointers: &'a [*mut u8],
     pub workspace: *mut u8,
     pub pool: Option<&'a nn_rt::Pool>,
@@ -76,6 +86,8 @@ pub struct Session {
     optimizer: AlignedBytes,
     entries: HashMap<(Entry, usize), LoadedEntry>,
     workspace: AlignedBytes,
+    /// How often parameters may have changed.
+    changes: u64,
     seed: u64,
     step: i32,
     epoch: i32,
@@ -97,6 +109,7 @@ impl Session {
             optimizer_layout,
             entries: HashMap::new(),
             workspace: AlignedBytes::zeroed(0),
+            changes: 0,
             seed: 0,
             step: 0,
             epoch: 1,
@@ -117,6 +130,7 @@ impl Session {
     /// If the initial values cannot be compiled.
     pub fn initialize(&mut self, seed: u64) -> Result<(), Error> {
         (self.seed, self.step, self.epoch) = (seed, 0, 1);
+        self.changes += 1;
         let rows = self.compiled.nominal_rows();
         for output in self.call(Entry::Init, rows, &[])? {
             let (block, slot): (&mut [u8], &Slot) = match self.layout.find(&output.name) {
@@ -148,6 +162,7 @@ impl Session {
 
     /// The weights, to be changed in place.
     pub fn parameter_bytes_mut(&mut self) -> &mut [u8] {
+        self.changes += 1;
         (*self.parameters).as_mut()
     }
 
@@ -161,6 +176,7 @@ impl Session {
             return Err(Error::Weights(format!("the weights take {expected} bytes, not {found}")));
         }
         self.parameters = storage;
+        self.changes += 1;
         Ok(())
     }
 
@@ -310,13 +326,22 @@ impl Session {
             return Ok(());
         }
         let sizes = self.compiled.sizes(rows)?;
-        let Lowered { function, program } = self.compiled.program(entry, &sizes, &mut Quiet)?;
-        let workspace_bytes = program.arena_bytes as usize;
-        let code = codegen::backends()[0].jit(std::slice::from_ref(&program))?;
+        let limits = Limits { ahead: matches!(entry, Entry::Infer | Entry::Eval), ..self.compiled.limits };
+        let Lowered { function, program, ahead } =
+            stages::lower(self.compiled.function(entry)?, &sizes, &limits, &mut Quiet)?;
+        let programs: Vec<Program> =
+            [Some(&program), ahead.as_ref().map(|a| &a.program)].into_iter().flatten().cloned().collect();
+        let workspace_bytes = programs.iter().map(|p| p.arena_bytes as usize).max().unwrap_or(0);
+        let code = codegen::backends()[0].jit(&programs)?;
+        let handed = ahead.map(|ahead| Handed {
+            blocks: ahead.handed.iter().map(|(dtype, n)| AlignedBytes::zeroed(*n as usize * dtype.bytes())).collect(),
+            program: ahead.program,
+            as_of: None,
+        });
         if self.workspace.as_ref().len() < workspace_bytes {
             self.workspace = AlignedBytes::zeroed(workspace_bytes);
         }
-        self.entries.insert((entry, rows), LoadedEntry { function, program, code });
+        self.entries.insert((entry, rows), LoadedEntry { function, program, code, handed });
         Ok(())
     }
 
@@ -350,6 +375,10 @@ impl Session {
         run: impl FnOnce(&LoadedEntry, &Run<'_>) -> R,
     ) -> Result<(R, Vec<Output>), Error> {
         self.prepare(entry, rows)?;
+        if entry == Entry::TrainStep {
+            self.changes += 1;
+        }
+        self.compute_ahead(entry, rows);
         let loaded = &self.entries[&(entry, rows)];
         let seed = [self.seed as u32, (self.seed >> 32) as u32];
         // At inference and initialization no step is being taken, so draws come from the seed alone.
@@ -376,14 +405,37 @@ impl Session {
         }
         let mut outputs = results_of(&loaded.function);
         pointers.extend(outputs.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
+        let handed = loaded.handed.iter().flat_map(|h| &h.blocks);
+        pointers.extend(handed.map(|block| block.as_ref().as_ptr().cast_mut()));
         // `rows_of` and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
         // of the two blocks have the bytes of their types by `Layout`; results were allocated from their types; the
         // three scalars live until `run` returns. Memory behind shared slices and scalars is only read: compiled
         // code writes to parameters, states and results alone, which are borrowed mutably here and do not overlap.
-        // The workspace is 64-byte aligned and has `arena_bytes`.
+        // The workspace is 64-byte aligned and has `arena_bytes`. What was computed ahead is only read.
         let workspace = self.workspace.as_mut().as_mut_ptr();
         let result = run(loaded, &Run { pointers: &pointers, workspace, pool: self.pool.as_ref() });
         Ok((result, outputs))
+    }
+
+    /// Brings up to date what a compiled entry point takes from ahead of its calls.
+    fn compute_ahead(&mut self, entry: Entry, rows: usize) {
+        let Some(loaded) = self.entries.get_mut(&(entry, rows)) else { return };
+        let Some(handed) = loaded.handed.as_mut().filter(|h| h.as_of != Some(self.changes)) else { return };
+        let parameters = (*self.parameters).as_mut();
+        let mut pointers: Vec<*mut u8> = Vec::with_capacity(handed.program.pointers as usize);
+        for argument in &loaded.function.arguments {
+            let slot =
+                self.layout.find(&argument.name).filter(|_| matches!(argument.role, Role::Parameter | Role::State));
+            pointers.push(slot.map_or(std::ptr::null_mut(), |slot| parameters[slot.offset..].as_mut_ptr()));
+        }
+        pointers.resize(handed.program.pointers as usize - handed.blocks.len(), std::ptr::null_mut());
+        pointers.extend(handed.blocks.iter_mut().map(|block| block.as_mut().as_mut_ptr()));
+        let function = loaded.code.entry(&handed.program.name).expect("the program was compiled under its name");
+        let pool = self.pool.as_ref().map_or(std::ptr::null(), nn_rt::Pool::as_ptr);
+        // SAFETY: of the arguments the program touches only parameters and states, each of which has a slot with its bytes, and the blocks, made with
+        // the bytes that it hands on. The workspace is 64-byte aligned and has its `arena_bytes`. The pool outlives the call.
+        unsafe { function(pointers.as_ptr(), self.workspace.as_mut().as_mut_ptr(), pool) };
+        handed.as_of = Some(self.changes);
     }
 
     fn report(&self, entry: Entry, rows: usize, outputs: &[Output]) -> Report {

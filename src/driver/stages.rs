@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::ir::dim::Sizes;
-use crate::ir::graph::Function;
+use crate::ir::graph::{Function, Role};
 use crate::ir::loops::{self, Program};
+use crate::ir::types::DType;
 use crate::ir::verify;
 use crate::passes::{self, Limits, fuse::Fused};
 
@@ -30,6 +31,16 @@ impl Observer for Quiet {
 pub struct Lowered {
     pub function: Function,
     pub program: Program,
+    /// What is computed ahead of the calls, if the limits say so and there is anything.
+    pub ahead: Option<Ahead>,
+}
+
+/// A program that runs when parameters have changed.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    pub program: Program,
+    /// The dtype and the elements of what it hands to the calls, as arguments behind all others of both programs.
+    pub handed: Vec<(DType, u64)>,
 }
 
 /// Runs the stages of one entry point.
@@ -43,12 +54,30 @@ pub(super) fn lower(
     let (function, fused) = fuse(function, sizes, limits, &mut clock)?;
     let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
     clock.stage("lower", &|| loops::text::program(&program))?;
+    let mut ahead: Option<Ahead> = None;
     for pass in passes::LOOP_PASSES {
-        program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
-        debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
+        let run = |program: Program| {
+            let program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
+            debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
+            Ok::<Program, Error>(program)
+        };
+        program = run(program)?;
+        if let Some(ahead) = &mut ahead {
+            ahead.program = run(ahead.program.clone())?;
+        }
         clock.stage(pass.name, &|| loops::text::program(&program))?;
+        if pass.name == passes::tile::PASS.name && limits.ahead {
+            let stays = |index: u32| {
+                let argument = function.arguments.get(index as usize);
+                argument.is_some_and(|a| matches!(a.role, Role::Parameter | Role::State))
+            };
+            if let Some(split) = passes::ahead::split(&program, stays) {
+                program = split.rest;
+                ahead = Some(Ahead { program: split.ahead, handed: split.handed });
+            }
+        }
     }
-    Ok(Lowered { function, program })
+    Ok(Lowered { function, program, ahead })
 }
 
 /// For every two kernels of an entry point of which one reads what the other makes, why they are two.

@@ -60,7 +60,7 @@ fn expand(
         }
         Op::Convolve(op) => {
             let output = &node.outputs[0].shape;
-            let tile = winograd::tile(b, &op.geometry, inputs[0], inputs[1], output).filter(|_| !limits.exact);
+            let tile = winograd::tile(b, &op.geometry, (inputs[0], inputs[1]), output, limits);
             Some(match tile {
                 Some(tile) => winograd::convolve(b, &op.geometry, (inputs[0], inputs[1]), output, tile),
                 None => convolve(b, &op.geometry, inputs[0], inputs[1]),

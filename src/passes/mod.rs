@@ -10,6 +10,7 @@ use crate::ir::graph::Function;
 use crate::ir::loops::Program;
 
 pub mod accumulate;
+pub mod ahead;
 pub mod autodiff;
 pub mod bodies;
 pub mod cse;
@@ -49,11 +50,13 @@ pub struct Limits {
     pub memory: u64,
     /// Whether to leave out what multiplies less and rounds more.
     pub exact: bool,
+    /// Whether what depends on parameters alone is computed ahead of the calls, see [`ahead`].
+    pub ahead: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: segment::DEFAULT_LIMIT, exact: false }
+        Limits { memory: segment::DEFAULT_LIMIT, exact: false, ahead: false }
     }
 }
 

@@ -8,11 +8,13 @@ use super::padded;
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::ValueId;
+use crate::ir::ops::Op;
 use crate::ir::ops::TypeError;
 use crate::ir::ops::slice::Slice;
 use crate::ir::ops::spatial::Geometry;
 use crate::ir::ops::winograd::{Part, Winograd};
 use crate::ir::types::DType;
+use crate::passes::Limits;
 
 /// The sizes of a convolution over two axes.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +40,14 @@ fn cycles(tile: usize) -> [f64; 3] {
     if tile == 2 { [40.0, 25.0, 30.0] } else { [120.0, 70.0, 100.0] }
 }
 
+/// The place of the kernel among the transforms.
+const KERNEL: usize = 1;
+
 /// Bytes in a cycle that go through a memory of the size that holds `bytes` (measured: second and third cache, memory).
 fn rate(bytes: f64) -> f64 {
     match bytes {
         b if b < 4e5 => 20.0,
-        b if b < 1.6e7 => 11.0,
+        b if b < 8e6 => 11.0,
         _ => 5.0,
     }
 }
@@ -52,29 +57,42 @@ impl Sizes {
         self.samples * (self.rows.div_ceil(tile) * self.columns.div_ceil(tile)) as f64
     }
 
-    /// Cycles of the direct product.
+    /// Cycles of the direct product, and of reading the kernel.
     fn direct(&self) -> f64 {
         let results = self.samples * (self.rows * self.columns) as f64;
-        9.0 * results * self.channels * self.filters / MULTIPLY_ADDS
+        let kernel = 9.0 * self.channels * self.filters;
+        kernel * results / MULTIPLY_ADDS + kernel * 4.0 / rate(kernel * 4.0)
     }
 
-    /// Cycles of the transforms and of the products between them.
-    fn transformed(&self, tile: usize) -> f64 {
+    /// Cycles of the transforms and of the products between them, where `ahead` without transforming the kernel.
+    fn transformed(&self, tile: usize, ahead: bool) -> f64 {
         let places = Winograd::places(tile) as f64;
         let tiles = self.tiles(tile);
         let elements = [tiles * self.channels, self.channels * self.filters, tiles * self.filters];
         let products = places * elements[1] * tiles / MULTIPLY_ADDS;
-        let transforms = elements.iter().zip(cycles(tile)).map(|(count, cycles)| {
+        let transforms = elements.iter().zip(cycles(tile)).enumerate().map(|(which, (count, cycles))| {
             // Each transformed element is written once and read once.
-            let traffic = places * 4.0 * LANES * 2.0 / rate(places * 4.0 * count);
-            count / LANES * (cycles + traffic)
+            let traffic = places * 4.0 * LANES / rate(places * 4.0 * count);
+            let written = if ahead && which == KERNEL { 0.0 } else { cycles + traffic };
+            count / LANES * (written + traffic)
         });
         products + transforms.sum::<f64>()
     }
 }
 
 /// The size of the tiles by which a convolution is to be done; `None` if the direct product is to be preferred or the only way.
-pub(super) fn tile(b: &GraphBuilder, g: &Geometry, x: ValueId, w: ValueId, output: &[Dim]) -> Option<usize> {
+///
+/// A kernel that is a parameter is transformed ahead, where that is done at all.
+pub(super) fn tile(
+    b: &GraphBuilder,
+    g: &Geometry,
+    (x, w): (ValueId, ValueId),
+    output: &[Dim],
+    limits: &Limits,
+) -> Option<usize> {
+    if limits.exact {
+        return None;
+    }
     let ones = g.strides.iter().chain(&g.dilations).chain(&g.input_dilations).all(|n| *n == 1);
     let kernel = b.type_of(w).sizes()?;
     if !ones || g.groups != 1 || g.rank() != 2 || kernel[..2] != [3, 3] || b.dtype_of(x) != DType::F32 {
@@ -87,8 +105,10 @@ pub(super) fn tile(b: &GraphBuilder, g: &Geometry, x: ValueId, w: ValueId, outpu
         return None;
     }
     let sizes = Sizes { samples: samples as f64, rows, columns, channels, filters };
-    let best = if sizes.transformed(4) < sizes.transformed(2) { 4 } else { 2 };
-    (sizes.transformed(best) * LEAST_GAIN < sizes.direct()).then_some(best)
+    let ahead = limits.ahead && matches!(b.graph().node(w.node).op, Op::Argument(_));
+    let cost = |tile: usize| sizes.transformed(tile, ahead);
+    let best = if cost(4) < cost(2) { 4 } else { 2 };
+    (cost(best) * LEAST_GAIN < sizes.direct()).then_some(best)
 }
 
 /// The convolution by tiles of `tile` × `tile` results, of which those past the end are cut off.

@@ -95,6 +95,7 @@ fn is_repeatable(instruction: &Instruction) -> bool {
 ///
 /// All addresses in such a buffer must step by one stride `s`. Of the other terms, those that step by less stay within `s` of
 /// each other, and those that step by more than all rounds reach (rows, while `var` counts columns) never meet within one step of theirs.
+/// Distances between constants are such steps too: those of planes of which each round writes a row.
 fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
     let mut extents = BTreeMap::new();
     collect_extents(body, &mut extents);
@@ -109,12 +110,15 @@ fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<Loo
     let stride = addresses[0].coefficient(var);
     let Some(span) = stride.checked_mul(extent as i64).filter(|s| *s > 0) else { return false };
     let others = |a: &Affine| a.terms.iter().copied().filter(|(v, _)| *v != var).collect::<Vec<_>>();
-    let outer = addresses.iter().flat_map(others).map(|(_, c)| c.abs()).filter(|c| *c >= span);
+    let base = addresses.iter().map(|a| a.constant).min().unwrap_or(0);
+    let steps = addresses.iter().flat_map(others).map(|(_, c)| c.abs());
+    let outer = steps.chain(addresses.iter().map(|a| a.constant - base)).filter(|c| *c >= span);
     // One step of the outer terms; without any, nothing is outer.
     let step = outer.reduce(gcd).unwrap_or(i64::MAX);
     let (mut low, mut high) = (i64::MAX, i64::MIN);
     for address in addresses {
-        let mut range = (address.constant.rem_euclid(step), address.constant.rem_euclid(step));
+        let place = address.constant.rem_euclid(step);
+        let mut range = (place, place);
         for (v, c) in others(address).into_iter().filter(|(_, c)| c.abs() < span) {
             let most = c * (extents.get(&v).copied().unwrap_or(1).max(1) as i64 - 1);
             range = (range.0 + most.min(0), range.1 + most.max(0));
