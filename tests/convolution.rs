@@ -14,7 +14,7 @@ use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::ops::windows::Windows;
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
-use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, tile};
+use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, plan_memory, tile};
 use programs::agreement::agree;
 use programs::*;
 use writer::Writer;
@@ -121,6 +121,25 @@ fn transforms_mean_the_same() {
             assert!(distance < 1e-11 * largest, "{x:?} {w:?}: off by {distance} of {largest}");
         }
     }
+}
+
+/// A kernel is transformed right before it is used: not all of them are in memory at a time.
+#[test]
+fn transformed_kernels_follow_each_other_in_memory() {
+    let mut writer = Writer::default();
+    let mut x = writer.argument("x", Role::Input, DType::F32, &[1, 16, 16, 128]);
+    let geometry = Geometry { low: vec![1; 2], high: vec![1; 2], ..Geometry::plain(2) };
+    for name in ["a", "b", "c", "d"] {
+        let w = writer.argument(name, Role::Parameter, DType::F32, &[3, 3, 128, 128]);
+        x = writer.b.add_one(Convolve { geometry: geometry.clone() }, &[x, w]).unwrap();
+    }
+    writer.result("y", ResultRole::Output, x);
+    let function = through_passes(writer.finish_raw(), false);
+    let program = plan_memory::plan(tile::tile(lower::lower(&fuse::fuse(&function)).unwrap()));
+    let kernel = 36 * 128 * 128 * 4;
+    // One transformed, and once more in panels.
+    assert!(program.arena_bytes > kernel, "nothing is transformed");
+    assert!(program.arena_bytes < 3 * kernel, "{} bytes for kernels of {kernel}", program.arena_bytes);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Orders the groups and says what each stores.
 //!
 //! Among the groups that may run next, the one that frees most memory (or needs least) runs first, so that a gradient is consumed as
-//! soon as it is whole.
+//! soon as it is whole. What depends on arguments alone could run at any time before it is read: it runs right before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,8 +99,7 @@ fn stores_of(
 ) {
     let results = (0..function.results.len()).filter(|r| function.results[*r].value == value && units.direct[*r]);
     let direct: Vec<Store> = results.map(|r| Store { value, destination: Destination::Result(r as u32) }).collect();
-    let read_elsewhere =
-        (0..units.work.len()).any(|u| grouping.of_unit[u] != number && units.reads[u].iter().any(|r| r.value == value));
+    let read_elsewhere = units.readers_of(value).any(|unit| grouping.of_unit[unit] != number);
     let opaque = analysis.class(value.node).is_alone();
     if direct.is_empty() && (read_elsewhere || opaque) {
         stores.push(Store { value, destination: Destination::Temporary });
@@ -127,6 +126,11 @@ fn order(
         .collect();
     let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
     reads.values().flatten().for_each(|v| *readers.entry(*v).or_default() += 1);
+    let only_own: BTreeSet<usize> = groups
+        .keys()
+        .copied()
+        .filter(|g| reads[g].iter().filter(|v| temporary.contains(v)).all(|v| readers[v] == 1))
+        .collect();
     let mut waiting: BTreeMap<usize, usize> = groups.keys().map(|g| (*g, 0)).collect();
     for g in groups.keys() {
         grouping.after[*g].keys().for_each(|n| *waiting.entry(*n).or_default() += 1);
@@ -154,5 +158,19 @@ fn order(
         }
         out.push(next);
     }
-    out
+    late(&out, grouping, &only_own)
+}
+
+/// The order with each of the `movable` groups, which keep no memory in use by running later, right before the first that has to run after it.
+fn late(order: &[usize], grouping: &Grouping, movable: &BTreeSet<usize>) -> Vec<usize> {
+    let mut backwards: Vec<usize> = Vec::with_capacity(order.len());
+    for group in order.iter().rev() {
+        let first_after = || backwards.iter().rposition(|other| grouping.after[*group].contains_key(other));
+        match movable.contains(group).then(first_after).flatten() {
+            Some(place) => backwards.insert(place + 1, *group),
+            None => backwards.push(*group),
+        }
+    }
+    backwards.reverse();
+    backwards
 }

@@ -193,6 +193,11 @@ impl Units {
         }
     }
 
+    /// The units that read a value.
+    pub fn readers_of(&self, value: ValueId) -> impl Iterator<Item = usize> {
+        self.readers.get(&value).into_iter().flatten().copied()
+    }
+
     fn readers(&self, value: Option<ValueId>) -> Vec<(usize, bool)> {
         let Some(value) = value else { return Vec::new() };
         let same = |unit: usize| self.reads[unit].iter().filter(|r| r.value == value).all(|r| r.same_point);
