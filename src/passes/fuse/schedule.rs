@@ -126,11 +126,16 @@ fn order(
         .collect();
     let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
     reads.values().flatten().for_each(|v| *readers.entry(*v).or_default() += 1);
-    let only_own: BTreeSet<usize> = groups
-        .keys()
-        .copied()
-        .filter(|g| reads[g].iter().filter(|v| temporary.contains(v)).all(|v| readers[v] == 1))
-        .collect();
+    let made = |g: &usize| -> i64 {
+        groups[g].stores.iter().map(|s| s.value).filter(|v| temporary.contains(v)).map(bytes).sum()
+    };
+    let from_memory = |g: &usize| reads[g].iter().copied().filter(|v| temporary.contains(v)).collect::<Vec<ValueId>>();
+    // What makes more than it reads, and alone reads it, does not keep anything in memory by waiting.
+    let waits = |g: &usize| {
+        let read = from_memory(g);
+        read.iter().all(|v| readers[v] == 1) && made(g) > read.into_iter().map(bytes).sum()
+    };
+    let movable: BTreeSet<usize> = groups.keys().copied().filter(waits).collect();
     let mut waiting: BTreeMap<usize, usize> = groups.keys().map(|g| (*g, 0)).collect();
     for g in groups.keys() {
         grouping.after[*g].keys().for_each(|n| *waiting.entry(*n).or_default() += 1);
@@ -139,10 +144,8 @@ fn order(
     let mut out = Vec::new();
     while !ready.is_empty() {
         let growth = |g: &usize| {
-            let made: i64 = groups[g].stores.iter().map(|s| s.value).filter(|v| temporary.contains(v)).map(bytes).sum();
-            let freed: i64 =
-                reads[g].iter().filter(|v| temporary.contains(v) && readers[*v] == 1).map(|v| bytes(*v)).sum();
-            (made - freed, *g)
+            let freed: i64 = from_memory(g).into_iter().filter(|v| readers[v] == 1).map(bytes).sum();
+            (made(g) - freed, *g)
         };
         let next = *ready.iter().min_by_key(|g| growth(g)).expect("the set is not empty");
         ready.remove(&next);
@@ -158,18 +161,17 @@ fn order(
         }
         out.push(next);
     }
-    late(&out, grouping, &only_own)
+    late(&out, grouping, &movable)
 }
 
-/// The order with each of the `movable` groups, which keep no memory in use by running later, right before the first that has to run after it.
+/// The order with each of the `movable` groups as late as it can run, but for others of them.
 fn late(order: &[usize], grouping: &Grouping, movable: &BTreeSet<usize>) -> Vec<usize> {
     let mut backwards: Vec<usize> = Vec::with_capacity(order.len());
     for group in order.iter().rev() {
         let first_after = || backwards.iter().rposition(|other| grouping.after[*group].contains_key(other));
-        match movable.contains(group).then(first_after).flatten() {
-            Some(place) => backwards.insert(place + 1, *group),
-            None => backwards.push(*group),
-        }
+        let after = movable.contains(group).then(first_after).flatten().map_or(backwards.len(), |place| place + 1);
+        let others = backwards[after..].iter().take_while(|other| movable.contains(other)).count();
+        backwards.insert(after + others, *group);
     }
     backwards.reverse();
     backwards
