@@ -6,16 +6,18 @@ mod programs;
 mod writer;
 
 use nnc::ir::dim::Dim;
-use nnc::ir::graph::{Function, ResultRole, Role, ValueId};
+use nnc::ir::graph::{Argument, Function, ResultRole, Role, ValueId};
 use nnc::ir::interpret;
 use nnc::ir::ops::convolve::Convolve;
 use nnc::ir::ops::pad::Pad;
 use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::ops::windows::Windows;
+use nnc::ir::ops::winograd::{Part, Winograd};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
+use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
 use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, plan_memory, tile};
-use programs::agreement::agree;
+use programs::agreement::{self, agree};
 use programs::*;
 use writer::Writer;
 
@@ -119,6 +121,64 @@ fn transforms_mean_the_same() {
             let largest = a.data.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
             let distance = a.data.iter().zip(&b.data).map(|(p, q)| (p - q).abs()).fold(0.0, f64::max);
             assert!(distance < 1e-11 * largest, "{x:?} {w:?}: off by {distance} of {largest}");
+        }
+    }
+}
+
+/// The convolution of `[1, n, n, c]` with border 1 by tiles of this size, or directly.
+fn convolution(tile: Option<usize>, n: usize, c: usize) -> Function {
+    let mut writer = Writer::default();
+    let x = writer.argument("x", Role::Input, DType::F32, &[1, n, n, c]);
+    let w = writer.argument("w", Role::Input, DType::F32, &[3, 3, c, c]);
+    let mut pad = Pad::none(4, 0.0);
+    for axis in [1, 2] {
+        (pad.low[axis], pad.high[axis]) = (Dim::from(1i64), Dim::from(1i64));
+    }
+    let padded = writer.b.emit(pad, &[x]);
+    let y = match tile {
+        None => writer.b.emit(Convolve { geometry: Geometry::plain(2) }, &[padded, w]),
+        Some(tile) => {
+            let part = |part, tiles: usize| Winograd { part, tile, tiles: (tiles, tiles) };
+            let inputs = writer.b.emit(part(Part::Input, n / tile), &[padded]);
+            let kernel = writer.b.emit(part(Part::Kernel, 1), &[w]);
+            let products = writer.b.contract((inputs, &[0, 1, 2]), (kernel, &[0, 2, 3]), &[0, 1, 3]).unwrap();
+            writer.b.emit(part(Part::Output, n / tile), &[products])
+        }
+    };
+    writer.result("y", ResultRole::Output, y);
+    through_passes(writer.finish_raw(), true)
+}
+
+/// Numbers between -1 and 1 without any order.
+fn random_arguments(function: &Function) -> Vec<Tensor> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from((f64::from(state >> 8) / f64::from(1 << 23) - 1.0) as f32)
+    };
+    let argument = |a: &Argument| Tensor::from_fn(a.ty.clone(), |_| next());
+    function.arguments.iter().map(argument).collect()
+}
+
+/// The table of `docs/numerics.md`: numbers between -1 and 1, errors in half units in the last place of the largest result.
+#[test]
+fn errors_of_transforms_are_bounded() {
+    for (channels, bounds) in [(16, [9.0, 6.0, 20.0]), (128, [14.0, 12.0, 50.0])] {
+        let found = [None, Some(2), Some(4)].map(|tile| {
+            let function = convolution(tile, 16, channels);
+            let arguments = random_arguments(&function);
+            let exact = &interpret::run(&convolution(None, 16, channels), &arguments).unwrap()[0].data;
+            let program = agreement::compile(&function, true).unwrap();
+            let loaded = nnc::codegen::backends()[0].jit(std::slice::from_ref(&program)).unwrap();
+            let memory = run_loaded(&*loaded, &program, memory_of(&program, &arguments), None);
+            let results = results_in(&function, &memory);
+            let largest = exact.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+            let off = exact.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            off / (largest * f64::from(f32::EPSILON) / 2.0)
+        });
+        println!("{channels} channels: {found:.1?}");
+        for (error, bound) in found.iter().zip(bounds) {
+            assert!(*error < bound, "{channels} channels: {found:?}, bounds {bounds:?}");
         }
     }
 }

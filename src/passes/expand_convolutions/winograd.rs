@@ -8,7 +8,6 @@ use super::padded;
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::ValueId;
-use crate::ir::ops::Op;
 use crate::ir::ops::TypeError;
 use crate::ir::ops::slice::Slice;
 use crate::ir::ops::spatial::Geometry;
@@ -40,9 +39,6 @@ fn cycles(tile: usize) -> [f64; 3] {
     if tile == 2 { [40.0, 25.0, 30.0] } else { [120.0, 70.0, 100.0] }
 }
 
-/// The place of the kernel among the transforms.
-const KERNEL: usize = 1;
-
 /// Bytes in a cycle that go through a memory of the size that holds `bytes` (measured: second and third cache, memory).
 fn rate(bytes: f64) -> f64 {
     match bytes {
@@ -64,17 +60,16 @@ impl Sizes {
         kernel * results / MULTIPLY_ADDS + kernel * 4.0 / rate(kernel * 4.0)
     }
 
-    /// Cycles of the transforms and of the products between them, where `ahead` without transforming the kernel.
-    fn transformed(&self, tile: usize, ahead: bool) -> f64 {
+    /// Cycles of the transforms and of the products between them.
+    fn transformed(&self, tile: usize) -> f64 {
         let places = Winograd::places(tile) as f64;
         let tiles = self.tiles(tile);
         let elements = [tiles * self.channels, self.channels * self.filters, tiles * self.filters];
         let products = places * elements[1] * tiles / MULTIPLY_ADDS;
-        let transforms = elements.iter().zip(cycles(tile)).enumerate().map(|(which, (count, cycles))| {
+        let transforms = elements.iter().zip(cycles(tile)).map(|(count, cycles)| {
             // Each transformed element is written once and read once.
-            let traffic = places * 4.0 * LANES / rate(places * 4.0 * count);
-            let written = if ahead && which == KERNEL { 0.0 } else { cycles + traffic };
-            count / LANES * (written + traffic)
+            let traffic = places * 4.0 * LANES * 2.0 / rate(places * 4.0 * count);
+            count / LANES * (cycles + traffic)
         });
         products + transforms.sum::<f64>()
     }
@@ -82,7 +77,7 @@ impl Sizes {
 
 /// The size of the tiles by which a convolution is to be done; `None` if the direct product is to be preferred or the only way.
 ///
-/// A kernel that is a parameter is transformed ahead, where that is done at all.
+/// Whether a kernel is transformed ahead of the calls does not count: the bits would depend on it.
 pub(super) fn tile(
     b: &GraphBuilder,
     g: &Geometry,
@@ -105,8 +100,7 @@ pub(super) fn tile(
         return None;
     }
     let sizes = Sizes { samples: samples as f64, rows, columns, channels, filters };
-    let ahead = limits.ahead && matches!(b.graph().node(w.node).op, Op::Argument(_));
-    let cost = |tile: usize| sizes.transformed(tile, ahead);
+    let cost = |tile: usize| sizes.transformed(tile);
     let best = if cost(4) < cost(2) { 4 } else { 2 };
     (cost(best) * LEAST_GAIN < sizes.direct()).then_some(best)
 }
