@@ -5,12 +5,13 @@
 //! counts more finely (rows of samples) becomes a loop inside. Calls in between that touch nothing of the second move behind. Each element is computed as before, so
 //! results are the same bits.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::LoopPass;
 use crate::ir::loops::{
-    Affine, Block, Buffer, BufferId, BufferUse, Instruction, Kernel, LoopVar, ParallelLoop, Program, Repeat, Section,
-    Step, Value,
+    Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, ParallelLoop, Program, Repeat,
+    Section, Step, Value,
 };
 use crate::passes::lower::finish::{Draft, finish};
 use crate::passes::lower::shared::Shared;
@@ -54,22 +55,26 @@ struct Joiner<'p> {
 }
 
 /// A call that others may still join.
-struct Pending {
-    draft: Draft,
+struct Pending<'p> {
+    kernel: Cow<'p, Kernel>,
+    buffers: Vec<Section>,
+    /// The number of a kernel that is as it was.
+    number: Option<u32>,
     name: String,
     parts: usize,
 }
 
-impl Joiner<'_> {
+impl<'p> Joiner<'p> {
     /// In repeats calls stay as they are: what a joined kernel hands on within itself would have to outlast the rounds of the repeat.
     fn steps(&mut self, steps: Vec<Step>, outside: bool) {
-        let mut pending: Vec<Pending> = Vec::new();
+        let mut pending: Vec<Pending<'p>> = Vec::new();
         for step in steps {
             match step {
                 Step::Call(call) => {
-                    let kernel = self.kernels[call.kernel as usize].clone();
+                    let kernel = &self.kernels[call.kernel as usize];
                     let name = kernel.name.clone();
-                    let new = Pending { draft: Draft { kernel, buffers: call.buffers }, name, parts: 1 };
+                    let (kernel, number) = (Cow::Borrowed(kernel), Some(call.kernel));
+                    let new = Pending { kernel, buffers: call.buffers, number, name, parts: 1 };
                     if outside { self.add(&mut pending, new) } else { pending.push(new) }
                 }
                 Step::Index { .. } => {
@@ -88,18 +93,23 @@ impl Joiner<'_> {
         self.flush(&mut pending);
     }
 
-    fn flush(&mut self, pending: &mut Vec<Pending>) {
-        pending.drain(..).for_each(|p| self.shared.call(p.draft, &p.name));
+    fn flush(&mut self, pending: &mut Vec<Pending<'p>>) {
+        for Pending { kernel, buffers, number, name, .. } in pending.drain(..) {
+            match number {
+                Some(number) => self.shared.call_again(&kernel, Call { kernel: number, buffers }),
+                None => self.shared.call(Draft { kernel: kernel.into_owned(), buffers }, &name),
+            }
+        }
     }
 
     /// Joins a call with an earlier one, past calls that have nothing to do with it, or appends it.
-    fn add(&self, pending: &mut Vec<Pending>, new: Pending) {
+    fn add(&self, pending: &mut Vec<Pending<'p>>, new: Pending<'p>) {
         for earlier in pending.iter_mut().rev().take(MOST_BETWEEN) {
             if let Some(joined) = self.join(earlier, &new) {
                 *earlier = joined;
                 return;
             }
-            if conflict(&earlier.draft, &new.draft) {
+            if conflict(earlier, &new) {
                 break;
             }
         }
@@ -107,12 +117,11 @@ impl Joiner<'_> {
     }
 
     /// Both calls as one, if each round of the second needs no other round of the first.
-    fn join(&self, first: &Pending, second: &Pending) -> Option<Pending> {
-        let (a, b) = (&first.draft, &second.draft);
+    fn join(&self, a: &Pending<'p>, b: &Pending<'p>) -> Option<Pending<'p>> {
         let (outer, inner) = (a.kernel.parallel.as_ref()?, b.kernel.parallel.as_ref()?);
         let rounds = outer.extent.min(inner.extent);
         let whole = |p: &ParallelLoop| p.extent.is_multiple_of(rounds) && p.extent / rounds <= MOST_FINER;
-        if rounds < FEWEST_ROUNDS || !whole(outer) || !whole(inner) || first.parts + second.parts > MOST_PARTS {
+        if rounds < FEWEST_ROUNDS || !whole(outer) || !whole(inner) || a.parts + b.parts > MOST_PARTS {
             return None;
         }
         let together = self.parameters(a, b)?;
@@ -126,25 +135,26 @@ impl Joiner<'_> {
         };
         let round = LoopVar(0);
         let mut body = Block::default();
-        for (draft, buffers) in [(a, &together.of_first), (b, &together.of_second)] {
-            let part = part(&mut kernel, &draft.kernel, buffers, round, rounds);
+        for (part_of, buffers) in [(&a.kernel, &together.of_first), (&b.kernel, &together.of_second)] {
+            let part = part(&mut kernel, part_of, buffers, round, rounds);
             body.instructions.extend(part.instructions);
         }
         kernel.buffers = together.buffers;
         kernel.body.instructions.push(Instruction::For { var: round, extent: rounds, carried: Vec::new(), body });
         let draft = finish(Draft { kernel, buffers: together.sections });
-        let parts = first.parts + second.parts;
+        let parts = a.parts + b.parts;
         // The first and the last say most; all would be too long to read.
-        let first_name = first.name.split('+').next().unwrap_or_default();
+        let first_name = a.name.split('+').next().unwrap_or_default();
         let name = match parts {
-            2 => format!("{first_name}+{}", second.name),
-            _ => format!("{first_name}+{}_more+{}", parts - 2, second.name),
+            2 => format!("{first_name}+{}", b.name),
+            _ => format!("{first_name}+{}_more+{}", parts - 2, b.name),
         };
-        draft.kernel.parallel.is_some().then_some(Pending { draft, name, parts })
+        let Draft { kernel, buffers } = draft;
+        kernel.parallel.is_some().then_some(Pending { kernel: Cow::Owned(kernel), buffers, number: None, name, parts })
     }
 
     /// The parameters of both kernels, common ones once; `None` if they have nothing large to hand on, or meet in sections that differ.
-    fn parameters(&self, a: &Draft, b: &Draft) -> Option<Together> {
+    fn parameters(&self, a: &Pending<'_>, b: &Pending<'_>) -> Option<Together> {
         let mut together = Together {
             buffers: a.kernel.buffers.clone(),
             sections: a.buffers.clone(),
@@ -188,7 +198,7 @@ struct Together {
 }
 
 /// Whether the order of two calls matters.
-fn conflict(a: &Draft, b: &Draft) -> bool {
+fn conflict(a: &Pending<'_>, b: &Pending<'_>) -> bool {
     let mut uses: BTreeMap<u32, bool> = BTreeMap::new();
     for (parameter, section) in a.kernel.buffers.iter().zip(&a.buffers) {
         *uses.entry(section.buffer).or_default() |= parameter.usage.writes();

@@ -21,6 +21,7 @@ use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
 use crate::ir::loops::{Block, Instruction, Kernel, Program, Value};
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
+use crate::passes::lower::hoist::hoist;
 use crate::passes::{LoopPass, PassError};
 
 /// The pass.
@@ -57,10 +58,13 @@ pub fn kernel(kernel: &Kernel) -> Result<Kernel, NoExpansion> {
         return Ok(kernel.clone());
     }
     let mut result = Ok(());
-    let expanded = KernelBuilder::resume(kernel).finish(kernel.name.clone(), kernel.parallel.clone(), |b| {
+    let mut expanded = KernelBuilder::resume(kernel).finish(kernel.name.clone(), kernel.parallel.clone(), |b| {
         result = block(b, &kernel.body);
     });
-    result.map(|()| expanded)
+    result?;
+    // Coefficients, and what is made of scalars alone, are the same in every round.
+    hoist(&mut expanded.body);
+    Ok(expanded)
 }
 
 /// Whether every backend has the function as an instruction for operands of `dtype`.

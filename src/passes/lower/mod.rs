@@ -17,7 +17,7 @@ mod emit;
 pub mod finish;
 mod fold;
 mod fold_nest;
-mod hoist;
+pub mod hoist;
 mod map;
 mod monoid;
 mod name;

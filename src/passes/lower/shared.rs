@@ -13,6 +13,8 @@ pub struct Shared {
     levels: Vec<Vec<Step>>,
     /// By content: kernels without their names.
     numbers: FxHashMap<Kernel, u32>,
+    /// By their numbers in the program that is written anew.
+    known: FxHashMap<u32, u32>,
     names: FxHashMap<String, u32>,
     variables: u32,
 }
@@ -23,6 +25,7 @@ impl Default for Shared {
             kernels: Vec::new(),
             levels: vec![Vec::new()],
             numbers: FxHashMap::default(),
+            known: FxHashMap::default(),
             names: FxHashMap::default(),
             variables: 0,
         }
@@ -38,20 +41,36 @@ impl Shared {
     /// As [`Shared::call`], before whatever stands at a depth: 0 is outside of all repeats.
     pub fn call_at(&mut self, depth: usize, draft: Draft, name: &str) {
         let Draft { kernel, buffers } = finish(draft);
-        let nameless = kernel.named("");
-        let number = match self.numbers.get(&nameless) {
+        let kernel = self.number(kernel, name);
+        self.levels[depth].push(Step::Call(Call { kernel, buffers }));
+    }
+
+    /// Calls a kernel as it was finished in the program that is written anew, where it has the number of the call.
+    pub fn call_again(&mut self, kernel: &Kernel, call: Call) {
+        let number = match self.known.get(&call.kernel) {
             Some(number) => *number,
             None => {
-                let number = self.kernels.len() as u32;
-                self.numbers.insert(nameless, number);
-                let count = self.names.entry(name.to_string()).or_insert(0);
-                *count += 1;
-                let name = if *count > 1 { format!("{name}_{count}") } else { name.to_string() };
-                self.kernels.push(kernel.named(&name));
+                let number = self.number(kernel.clone(), &kernel.name);
+                self.known.insert(call.kernel, number);
                 number
             }
         };
-        self.levels[depth].push(Step::Call(Call { kernel: number, buffers }));
+        self.push(Step::Call(Call { kernel: number, buffers: call.buffers }));
+    }
+
+    /// The number of a finished kernel.
+    fn number(&mut self, kernel: Kernel, name: &str) -> u32 {
+        let nameless = Kernel { name: String::new(), ..kernel };
+        if let Some(number) = self.numbers.get(&nameless) {
+            return *number;
+        }
+        let number = self.kernels.len() as u32;
+        let count = self.names.entry(name.to_string()).or_insert(0);
+        *count += 1;
+        let name = if *count > 1 { format!("{name}_{count}") } else { name.to_string() };
+        self.kernels.push(nameless.named(&name));
+        self.numbers.insert(nameless, number);
+        number
     }
 
     /// Adds a step that calls nothing, or whose calls were written before.

@@ -160,7 +160,7 @@ impl Tiler {
     fn call(&mut self, kernel: &Kernel, call: Call) {
         match Site::find(kernel).filter(|site| worth(&site.contract)) {
             Some(site) => self.product(kernel, &call, &site),
-            None => self.shared.call(Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, &kernel.name),
+            None => self.shared.call_again(kernel, call.clone()),
         }
         let written = kernel.buffers.iter().zip(&call.buffers);
         for (_, section) in written.filter(|(p, _)| p.usage.writes()) {
