@@ -503,6 +503,9 @@ fn corners(function: F, dtype: DType, operands: &[(f64, f64, DType)], value: f64
                 return 2.0 * (y.abs() + f);
             }
         }
+        // Neighbouring distances, modulo the width, are far apart; so are the bits of neighbouring numbers.
+        F::ShiftRight if operands[1].1 > 0.0 => return f64::INFINITY,
+        F::ShiftLeft | F::Xor | F::MulHigh => return f64::INFINITY,
         F::Pow if zero_within(operands[0]) && operands[1].0 < operands[1].1 => return f64::INFINITY,
         F::Sin | F::Cos => return operands[0].1.min(2.0),
         F::Tan if operands[0].1 > 0.1 => return f64::INFINITY,
