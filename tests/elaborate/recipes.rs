@@ -210,3 +210,55 @@ fn metrics_that_are_distances_are_better_when_smaller() {
     });
     assert_eq!(smaller.collect::<Vec<_>>(), [true, false]);
 }
+
+/// The update of a second parameter of one type is copied from that of the first; of another type it is made anew. Both are the same numbers,
+/// and so are first values and what the states become.
+#[test]
+fn parameters_of_one_type_are_updated_as_those_of_two() {
+    let optimizers = [
+        "sgd(lr=exponential_decay(0.1, 100, 0.5))",
+        "momentum(0.1, nesterov=true)",
+        "adam",
+        "adamw",
+        "adamax",
+        "nadam",
+        "rmsprop(momentum=0.5)",
+        "adagrad",
+        "adadelta",
+        "lion",
+        "noisy",
+    ];
+    let noisy = "optimizer noisy {\n    state m = 0.5\n    m <- 0.9 * m + gradient + normal(shape(param))\n    param <- param - 0.1 * m\n}\n";
+    for (optimizer, extra) in optimizers.iter().flat_map(|o| [(o, ""), (o, "accumulate 3;"), (o, "average ema(0.9);")])
+    {
+        let of = |second: &str, index: &str| {
+            let source = format!(
+                "{noisy}model M {{\ninput x: f32[batch, 3]\nparam a: f32[3] = 1\nparam b: f32[{second}] = normal\nparam c: f32[3] = 2\n\
+                 loss l = mean((x * a)^2) + 3 * mean((x * b{index})^2) + sum(c * c * c)\n}}\ntrain {{ batch 2; {extra} minimize l with {optimizer} }}"
+            );
+            let function = checked(&source).entries.train_step().expect("it trains").clone();
+            let names: Vec<String> = function.arguments.iter().map(|a| a.name.clone()).collect();
+            let value =
+                |i: usize, elements: usize| (0..elements).map(|k| 0.3 + 0.1 * i as f64 + 0.05 * k as f64).collect();
+            let counts: Vec<usize> = function
+                .arguments
+                .iter()
+                .map(|a| a.ty.substitute(&Sizes::from([(Symbol("batch".into()), 2)])).unwrap().elements().unwrap())
+                .collect();
+            let values: Vec<Vec<f64>> = counts.iter().enumerate().map(|(i, n)| value(i, *n)).collect();
+            let fixed = |name: &str, own: &Vec<f64>| match name {
+                "seed" => vec![7.0, 0.0],
+                "step" => vec![3.0],
+                "epoch" => vec![1.0],
+                _ => own.clone(),
+            };
+            let given: Vec<Vec<f64>> = names.iter().zip(&values).map(|(n, v)| fixed(n, v)).collect();
+            let arguments: Vec<(&str, &[f64])> =
+                names.iter().map(String::as_str).zip(given.iter().map(Vec::as_slice)).collect();
+            let init: Vec<String> = checked(&source).entries.init().results.iter().map(|r| r.name.clone()).collect();
+            (init, step(&source, &arguments))
+        };
+        let (one, two) = (of("3", ""), of("1, 3", "[0]"));
+        assert_eq!(one, two, "{optimizer} {extra}");
+    }
+}

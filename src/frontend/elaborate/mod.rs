@@ -4,7 +4,7 @@
 //! Reading order: `value` (what bodies compute with), `scope` (how paths are made), `statement` and `expression` (what
 //! runs them), `operator`, `index`, `types` (signatures and shapes), `call` (binding arguments, functions, layers), `primitive` and `builtin`
 //! (what is not written in `.nn`), `member` (parameters and states), `model` (the model's own statements), `phases`, `recipe` and
-//! `condition` (what a train block says), `objectives`, `update` and `optimizer` (the training step), `whole` (metrics that are no means), `data`,
+//! `condition` (what a train block says), `objectives`, `update`, `optimizer` and `replay` (the training step), `whole` (metrics that are no means), `data`,
 //! `record` (what tools ask to see). The result is handed to [`build`](super::build), which cuts entry points out of it.
 
 use std::sync::Arc;
@@ -39,6 +39,7 @@ mod primitive;
 mod readers;
 mod recipe;
 mod record;
+mod replay;
 mod scan;
 mod scope;
 mod slope;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::member::Member;
+use super::replay::{Update, Updates};
 use super::scope::Scope;
 use super::statement::{Body, Context};
 use super::value::{Closure, Given, Value};
@@ -20,6 +21,8 @@ pub(super) struct Optimizing {
     pub ty: TensorType,
     /// What `param <- ...` said.
     pub updated: Option<ValueId>,
+    /// Whether it goes on with a state of an earlier update.
+    pub goes_on: bool,
 }
 
 /// How a parameter is updated.
@@ -32,25 +35,33 @@ pub(super) struct Training<'e> {
 }
 
 impl Elaborator<'_> {
-    /// Runs the optimizer's body for one parameter.
+    /// Updates one parameter: by the optimizer's body, or as it updated one of the same type.
     pub(super) fn train(
         &mut self,
         body: &mut Body,
         training: &Training<'_>,
+        updates: &mut Updates,
         at: usize,
         gradient: ValueId,
     ) -> Outcome<()> {
         let Member { path, ty: stored, current, .. } = self.members[at].clone();
         let ty = self.update_type(at);
         let value = self.builder.cast(current, ty.dtype);
+        let like = (stored.clone(), self.builder.type_of(gradient).clone());
+        if let Some(updated) = updates.get(&like).and_then(|update| self.replay(update, value, gradient, &path)) {
+            self.members[at].current = self.builder.cast(updated, stored.dtype);
+            return Ok(());
+        }
         let ambient = self.ambient(training.number, ty.dtype);
         let float = std::mem::replace(&mut self.float, ty.dtype);
         self.ambient = Some(ambient.clone());
+        let (nodes, states, draws) = (self.builder.graph().len(), self.optimizer_states.len(), self.sites.len());
         let result = self.optimizer_value(body, training.with);
         let result = result.and_then(|(closure, given)| {
             let definition = closure.definition.clone();
             let name = definition.name.text.clone();
-            self.optimizing = Some(Optimizing { optimizer: name.clone(), path: path.clone(), ty, updated: None });
+            self.optimizing =
+                Some(Optimizing { optimizer: name.clone(), path: path.clone(), ty, updated: None, goes_on: false });
             let scope = Scope::of_initial(&format!("{name}/{path}"));
             let mut inner = Body::new(closure.env.inside(), scope, Context::Optimizer);
             for (word, value) in [
@@ -72,10 +83,15 @@ impl Elaborator<'_> {
         });
         self.ambient = None;
         self.float = float;
-        let updated = self.optimizing.take().and_then(|o| o.updated);
+        let (updated, goes_on) = self.optimizing.take().map_or((None, false), |o| (o.updated, o.goes_on));
         let definition = result?;
         match updated {
             Some(id) => {
+                if self.sites.len() == draws && !goes_on && !self.failed {
+                    let nodes = nodes as u32..self.builder.graph().len() as u32;
+                    let states = self.optimizer_states[states..].to_vec();
+                    updates.insert(like, Update { value, gradient, nodes, states, path, updated: id });
+                }
                 self.members[at].current = self.builder.cast(id, stored.dtype);
                 Ok(())
             }
@@ -153,6 +169,7 @@ impl Elaborator<'_> {
         body.states.insert(name.text.clone(), path.clone());
         // A further update in the same step goes on with what the one before it left.
         if let Some(at) = self.optimizer_state_index.get(&path) {
+            self.optimizing.iter_mut().for_each(|o| o.goes_on = true);
             body.env.bind(&name.text, Value::Tensor(self.optimizer_states[*at].current));
             return Ok(());
         }

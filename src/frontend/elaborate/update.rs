@@ -5,6 +5,7 @@
 
 use super::member::Member;
 use super::optimizer::Training;
+use super::replay::Updates;
 use super::statement::Body;
 use super::{Elaborator, Outcome};
 use crate::diag::Span;
@@ -37,9 +38,10 @@ impl Elaborator<'_> {
                 Clip::Value(limit) => self.clip_values(&mut gradients, *limit),
             }
         }
+        let mut updates = Updates::default();
         for (at, gradient) in trained.iter().zip(gradients) {
             let (before, states) = (self.members[*at].current, self.optimizer_states.len());
-            self.train(body, training, *at, gradient)?;
+            self.train(body, training, &mut updates, *at, gradient)?;
             if training.accumulate > 1 {
                 self.only_when_updating(*at, before, states, training.accumulate);
             }
