@@ -1,5 +1,6 @@
 //! The standard library: `.nn` files that are part of the program.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -44,11 +45,28 @@ struct Library {
 fn read() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let parse = |(i, (_, text)): (usize, &(&str, &str))| parse::parse(text, FileId(FIRST + i as u32)).0;
-        let files: Vec<ast::File> = FILES.iter().enumerate().map(parse).collect();
+        let files = parse_files();
         let items: Vec<Item> = files.iter().flat_map(|f| f.items.iter().cloned()).collect();
         let names = Arc::new(resolve::globals(&items).0);
         Library { files, names }
+    })
+}
+
+/// The syntax trees of all files. Every command waits for them, so two threads share the texts.
+fn parse_files() -> Vec<ast::File> {
+    let parse = |files: Range<usize>| -> Vec<ast::File> {
+        files.map(|i| parse::parse(FILES[i].1, FileId(FIRST + i as u32)).0).collect()
+    };
+    let bytes = |files: &[(&str, &str)]| files.iter().map(|(_, text)| text.len()).sum::<usize>();
+    let half = (0..FILES.len()).find(|i| 2 * bytes(&FILES[..*i]) >= bytes(FILES)).unwrap_or(FILES.len());
+    std::thread::scope(|scope| {
+        let other = std::thread::Builder::new().spawn_scoped(scope, || parse(half..FILES.len()));
+        let mut files = parse(0..half);
+        files.extend(match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => parse(half..FILES.len()),
+        });
+        files
     })
 }
 
