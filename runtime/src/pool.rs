@@ -1,25 +1,35 @@
-//! The pool: threads that wait for a kernel, take chunks of it by an atomic counter, and go back to waiting.
+//! The pool: threads that wait for a kernel, take chunks of it, and go back to waiting.
 //!
-//! Chunks are cut by the kernel's extent and grain alone, so no result depends on the number of threads.
-//! A worker spins for a moment before it sleeps, since the next kernel of a step usually comes at once.
+//! Chunks are cut by the kernel's extent and grain alone, so no result depends on the number of threads. Each thread begins with chunks of its own, the same ones in
+//! every run of a kernel, so that it finds in its cache what it read there in the last step; when it has none left it takes those of others.
+//!
+//! A worker spins for a moment before it sleeps, since the next kernel of a step usually comes at once. Between threads that are awake a job begins and ends by three
+//! atomic numbers; the lock is for those that sleep. A worker counts itself as busy before it looks whether the job is open, and the caller closes the job before
+//! it looks whether anybody is busy, so one of them sees the other (all of these are `SeqCst`).
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 /// A compiled kernel: the pointers of its buffers, and the range of its parallel variable.
 pub type Kernel = unsafe extern "C" fn(*const *mut u8, u64, u64);
 
-/// Looks at the job number this many times before going to sleep; about 20 microseconds.
+/// Looks this many times for a change before going to sleep; about 20 microseconds.
 const SPINS: u32 = 4000;
+
+/// What [`Shared::open`] is while there is no job.
+const CLOSED: u64 = 0;
+/// What it is when the pool ends.
+const END: u64 = u64::MAX;
 
 /// A persistent set of threads. Dropping it joins them.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held by the thread whose kernel runs, so that calls from several threads take turns.
-    turn: Mutex<()>,
+    /// Held by the thread whose kernel runs, so that calls from several threads take turns. The number of the last job.
+    turn: Mutex<u64>,
 }
 
 /// A kernel being run.
@@ -29,35 +39,41 @@ struct Job {
     buffers: *const *mut u8,
     extent: u64,
     grain: u64,
-}
-
-// SAFETY: the pointers are used only between the start of a job and its end, while `Pool::run` keeps its caller
-// waiting, and the kernel's contract says that its chunks may run on any threads at once.
-unsafe impl Send for Job {}
-
-struct State {
-    /// The number of the newest job.
-    number: u64,
-    /// The newest job, as long as its chunks are not all taken.
-    job: Option<Job>,
-    stop: bool,
-    /// Workers that have taken up the newest job and not finished with it.
-    busy: usize,
+    /// Into how many shares the chunks are divided.
+    shares: u64,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    /// Written only while `open` is `CLOSED` and `busy` is 0, read only by the caller and by workers that are busy and have seen it open.
+    job: UnsafeCell<Job>,
+    /// The number of the job that workers may take up.
+    open: AtomicU64,
+    /// Workers that may be reading or running the job.
+    busy: AtomicUsize,
+    /// For each thread's share of the chunks, the first that nobody has taken.
+    next: Vec<Share>,
+    /// Workers that sleep or are about to.
+    asleep: AtomicUsize,
+    /// Whether the caller sleeps or is about to.
+    waiting: AtomicBool,
+    /// For those that sleep: nothing is behind the lock but the order of looking and waiting.
+    sleep: Mutex<()>,
     /// A new job or the end has come.
     begun: Condvar,
     /// No worker is busy any more.
     finished: Condvar,
-    /// Copy of `State::number`, to be looked at without the lock; `u64::MAX` at the end.
-    number: AtomicU64,
-    /// Copy of `State::busy`.
-    busy: AtomicUsize,
-    /// The first iteration that nobody has taken.
-    next: AtomicU64,
 }
+
+// SAFETY: `job` is the only field that is not `Sync` by itself. It is written by one thread at a time, the holder of `Pool::turn`, when no worker can read it (see the
+// field), and what it points to is used only between the start of a job and its end, while `Pool::run` keeps its caller waiting; the kernel's contract says
+// that its chunks may run on any threads at once.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+/// A counter that shares its cache lines with nothing.
+#[repr(align(128))]
+struct Share(AtomicU64);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing in this file panics while it holds a lock, so a poisoned state is whole.
@@ -65,16 +81,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Job {
-    /// Takes and runs chunks until none is left.
-    fn work(&self, next: &AtomicU64) {
-        loop {
-            let begin = next.fetch_add(self.grain, Ordering::Relaxed);
-            if begin >= self.extent {
-                return;
+    /// The iterations of a share: whole chunks.
+    fn share(&self, number: u64) -> (u64, u64) {
+        let chunks = self.extent.div_ceil(self.grain);
+        // No product of a number of chunks and one of threads comes near 2^64: a chunk is work for microseconds.
+        let first = |share: u64| (chunks * share / self.shares).saturating_mul(self.grain).min(self.extent);
+        (first(number), first(number + 1))
+    }
+
+    /// Takes and runs chunks until none is left, from the share `own` on.
+    fn work(&self, next: &[Share], own: u64) {
+        for turn in 0..self.shares {
+            let share = (own + turn) % self.shares;
+            let (_, end) = self.share(share);
+            loop {
+                let begin = next[share as usize].0.fetch_add(self.grain, Ordering::Relaxed);
+                if begin >= end {
+                    break;
+                }
+                // SAFETY: whoever started the job promised that the kernel may be called for any part of 0..extent.
+                unsafe { (self.kernel)(self.buffers, begin, begin.saturating_add(self.grain).min(end)) };
             }
-            let end = begin.saturating_add(self.grain).min(self.extent);
-            // SAFETY: whoever started the job promised that the kernel may be called for any part of 0..extent.
-            unsafe { (self.kernel)(self.buffers, begin, end) };
         }
     }
 }
@@ -84,20 +111,25 @@ impl Pool {
     ///
     /// If the system refuses a thread, the pool has fewer.
     pub fn new(threads: usize) -> Pool {
+        unsafe extern "C" fn nothing(_: *const *mut u8, _: u64, _: u64) {}
+        let none = Job { kernel: nothing, buffers: std::ptr::null(), extent: 0, grain: 1, shares: 1 };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { number: 0, job: None, stop: false, busy: 0 }),
+            job: UnsafeCell::new(none),
+            open: AtomicU64::new(CLOSED),
+            busy: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Share(AtomicU64::new(0))).collect(),
+            asleep: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            sleep: Mutex::new(()),
             begun: Condvar::new(),
             finished: Condvar::new(),
-            number: AtomicU64::new(0),
-            busy: AtomicUsize::new(0),
-            next: AtomicU64::new(0),
         });
         let start = |i: usize| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("nn-rt-{i}")).spawn(move || shared.worker()).ok()
+            std::thread::Builder::new().name(format!("nn-rt-{i}")).spawn(move || shared.worker(i as u64)).ok()
         };
         let workers = (1..threads.max(1)).map_while(start).collect();
-        Pool { shared, workers, turn: Mutex::new(()) }
+        Pool { shared, workers, turn: Mutex::new(0) }
     }
 
     /// The number of threads that run kernels, the calling one among them.
@@ -116,22 +148,23 @@ impl Pool {
     /// `kernel` may be called with `buffers` for any parts of `0..extent` on any threads at once, and does not unwind.
     pub unsafe fn run(&self, kernel: Kernel, buffers: *const *mut u8, extent: u64, grain: u64) {
         let grain = grain.max(1);
-        let job = Job { kernel, buffers, extent, grain };
         if self.workers.is_empty() || extent <= grain {
-            return job.work(&AtomicU64::new(0));
+            let alone = [Share(AtomicU64::new(0))];
+            return Job { kernel, buffers, extent, grain, shares: 1 }.work(&alone, 0);
         }
-        let _turn = lock(&self.turn);
-        self.shared.begin(job);
-        job.work(&self.shared.next);
+        let job = Job { kernel, buffers, extent, grain, shares: self.threads() as u64 };
+        let mut number = lock(&self.turn);
+        *number += 1;
+        self.shared.begin(job, *number);
+        job.work(&self.shared.next, 0);
         self.shared.finish();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared.state).stop = true;
-        self.shared.number.store(u64::MAX, Ordering::Release);
-        self.shared.begun.notify_all();
+        self.shared.open.store(END, Ordering::SeqCst);
+        self.shared.wake();
         for worker in self.workers.drain(..) {
             // A worker ends by a panic only if a kernel unwinds, which it never does.
             let _ = worker.join();
@@ -140,61 +173,79 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn begin(&self, job: Job) {
-        let mut state = lock(&self.state);
-        state.number += 1;
-        state.job = Some(job);
-        self.next.store(0, Ordering::Relaxed);
-        self.number.store(state.number, Ordering::Release);
-        drop(state);
+    /// Opens a job. No other is open, and no worker is busy with one.
+    fn begin(&self, job: Job, number: u64) {
+        // SAFETY: the caller holds the turn, the last job was closed by `finish`, and no worker was busy after that; one that counts itself as busy since
+        // then reads the job only once it is open.
+        unsafe { *self.job.get() = job };
+        for (share, next) in (0..job.shares).zip(&self.next) {
+            next.0.store(job.share(share).0, Ordering::Relaxed);
+        }
+        self.open.store(number, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        drop(lock(&self.sleep));
         self.begun.notify_all();
     }
 
-    /// Takes the job back, so that workers still asleep are not waited for, and waits for those that have it.
+    /// Closes the job, so that workers still asleep are not waited for, and waits for those that have it.
     fn finish(&self) {
-        lock(&self.state).job = None;
-        if spin(|| self.busy.load(Ordering::Acquire) == 0) {
+        self.open.store(CLOSED, Ordering::SeqCst);
+        let done = || self.busy.load(Ordering::SeqCst) == 0;
+        if spin(done) {
             return;
         }
-        let mut state = lock(&self.state);
-        while state.busy > 0 {
-            state = self.finished.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.waiting.store(true, Ordering::SeqCst);
+        let mut guard = lock(&self.sleep);
+        while !done() {
+            guard = self.finished.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
+        self.waiting.store(false, Ordering::SeqCst);
     }
 
-    fn worker(&self) {
-        let mut seen = 0;
-        while let Some((number, job)) = self.next_job(seen) {
-            seen = number;
-            job.work(&self.next);
-            let mut state = lock(&self.state);
-            state.busy -= 1;
-            self.busy.store(state.busy, Ordering::Release);
-            if state.busy == 0 {
+    fn worker(&self, own: u64) {
+        let mut seen = CLOSED;
+        loop {
+            self.await_job(seen);
+            self.busy.fetch_add(1, Ordering::SeqCst);
+            let number = self.open.load(Ordering::SeqCst);
+            if number == END {
+                return;
+            }
+            // It may have come and gone in between.
+            if number != CLOSED && number != seen {
+                seen = number;
+                // SAFETY: the job is open, and `finish` waits for a worker that was busy before it was closed.
+                let job = unsafe { *self.job.get() };
+                job.work(&self.next, own);
+            }
+            self.busy.fetch_sub(1, Ordering::SeqCst);
+            if self.waiting.load(Ordering::SeqCst) {
+                drop(lock(&self.sleep));
                 self.finished.notify_one();
             }
         }
     }
 
-    /// The next job after number `seen`, taken up; `None` at the end.
-    fn next_job(&self, mut seen: u64) -> Option<(u64, Job)> {
-        loop {
-            let fresh = spin(|| self.number.load(Ordering::Acquire) != seen);
-            let mut state = lock(&self.state);
-            while !fresh && !state.stop && state.number == seen {
-                state = self.begun.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-            }
-            if state.stop {
-                return None;
-            }
-            seen = state.number;
-            // There is none if it came and went while this worker slept.
-            if let Some(job) = state.job {
-                state.busy += 1;
-                self.busy.store(state.busy, Ordering::Release);
-                return Some((seen, job));
-            }
+    /// Returns when a job after number `seen` is open, or the end has come.
+    fn await_job(&self, seen: u64) {
+        let ready = || {
+            let number = self.open.load(Ordering::SeqCst);
+            number != CLOSED && number != seen
+        };
+        if spin(ready) {
+            return;
         }
+        let mut guard = lock(&self.sleep);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        while !ready() {
+            guard = self.begun.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -279,7 +330,7 @@ mod tests {
     fn every_iteration_runs_once() {
         for threads in [0, 1, 2, 3] {
             let pool = Pool::new(threads);
-            for (extent, grain) in [(0, 1), (1, 1), (7, 3), (100, 1), (100, 100), (33, 0)] {
+            for (extent, grain) in [(0, 1), (1, 1), (2, 1), (7, 3), (100, 1), (100, 100), (33, 0), (50, 49)] {
                 run(Some(&pool), extent, grain, 3);
             }
         }
