@@ -78,16 +78,27 @@ impl TileShape {
         TileShape { rows: ACCUMULATORS / columns.div_ceil(lanes), columns }
     }
 
-    /// The shape for a right operand that is read in place by few rows.
-    fn in_place(dtype: DType, rows: u64) -> TileShape {
-        let rows = rows.min(4);
-        TileShape { rows, columns: ACCUMULATORS / rows * vector_lanes(dtype) }
+    /// The shape for a right operand that is read in place by few rows: for one row narrower where that leaves no rest, which one thread would have to do,
+    /// unless every row of the operand is on a page of its own, since each tile goes through all of them.
+    fn in_place(dtype: DType, contract: &Contract) -> TileShape {
+        let rows = contract.rows.min(4);
+        let lanes = vector_lanes(dtype);
+        let (widest, narrower) = (ACCUMULATORS / rows * lanes, FEWEST_SUMS * lanes);
+        let no_rest = !contract.columns.is_multiple_of(widest) && contract.columns.is_multiple_of(narrower);
+        let short = contract.right.row_stride.unsigned_abs() * (dtype.bytes() as u64) < PAGE;
+        TileShape { rows, columns: if rows == 1 && no_rest && short { narrower } else { widest } }
     }
 }
 
 /// Vectors that a register tile accumulates in: with one for a number of the left operand and those of a step of the right one they
 /// fill sixteen registers. A code generator of smaller vectors does a tile in parts.
 const ACCUMULATORS: u64 = 12;
+
+/// So many vectors of sums go side by side without waiting for each other.
+const FEWEST_SUMS: u64 = 8;
+
+/// Bytes of a page of memory.
+const PAGE: u64 = 4096;
 
 /// Lanes of a 256-bit vector.
 fn vector_lanes(dtype: DType) -> u64 {
@@ -175,7 +186,7 @@ impl Tiler {
         let rows = site.around.iter().filter(|a| same_right(a.0)).fold(contract.rows, |n, a| n.saturating_mul(a.1));
         let few_rows = rows <= FEW_ROWS && contract.right.column_stride == 1;
         let shape = match few_rows {
-            true => TileShape::in_place(dtype, contract.rows),
+            true => TileShape::in_place(dtype, contract),
             false => TileShape::for_product(dtype, contract.columns),
         };
         let in_place = few_rows || is_panels(&contract.right, contract.columns, shape);
