@@ -469,6 +469,9 @@ fn map_bounds(function: F, inputs: &[&Bounded], output: &TensorType) -> Bounded 
             _ => value.abs(),
         };
         data.push(value);
+        // Larger angles in f64 are not reduced, as `docs/numerics.md` says.
+        let unreduced = matches!(function, F::Sin | F::Cos | F::Tan) && dtype == DType::F64;
+        let spread = if unreduced && x[0].abs() + operands[0].1 >= 2f64.powi(50) { f64::INFINITY } else { spread };
         error.push(spread + if unit > 0.0 { unit * (scale + spread) + tiny } else { 0.0 });
     }
     Bounded { value: Tensor::new(output.clone(), data), error }
