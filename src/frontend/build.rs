@@ -1,5 +1,6 @@
 //! Cuts the entry points out of an elaborated graph: each gets the nodes and arguments that its results depend on.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -73,7 +74,7 @@ pub(super) fn build(name: &str, mut plain: Elaboration, training: Elaboration) -
     let parameters: Vec<ParameterInfo> =
         file_order(&plain.members).iter().map(|i| parameter_info(&plain.members[*i])).collect();
     let layers = layer_records(&plain, &parameters);
-    let place: FxHashMap<&str, usize> = parameters.iter().enumerate().map(|(i, p)| (p.path.as_str(), i)).collect();
+    let place: HashMap<&str, usize> = parameters.iter().enumerate().map(|(i, p)| (p.path.as_str(), i)).collect();
     let recipe = training.recipe.clone().map(|mut recipe| {
         for minimize in &mut recipe.minimize {
             renumber(minimize, &training.members, &place);
@@ -130,7 +131,7 @@ fn layer_records(plain: &Elaboration, parameters: &[ParameterInfo]) -> Vec<Layer
     plain.records.iter().map(record).collect()
 }
 
-fn renumber(minimize: &mut Minimize, members: &[Member], place: &FxHashMap<&str, usize>) {
+fn renumber(minimize: &mut Minimize, members: &[Member], place: &HashMap<&str, usize>) {
     minimize.parameters =
         minimize.parameters.iter().filter_map(|i| place.get(members[*i].path.as_str()).copied()).collect();
     minimize.parameters.sort_unstable();

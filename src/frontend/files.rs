@@ -3,12 +3,11 @@
 //! A file sees its own items, then what it uses, then the library. What it uses is not seen by those that use it in turn.
 //! An item of its own hides a used one of the same name; two used ones of the same name are a mistake.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::ast::{self, DefinitionKind, Item, Name, Use, Used, UsedName};
 use super::{Global, parse, resolve};
@@ -28,9 +27,9 @@ pub(crate) struct UserFile {
     pub id: FileId,
     pub tree: Arc<ast::File>,
     /// What its own items define.
-    pub own: FxHashMap<Arc<str>, Global>,
+    pub own: HashMap<Arc<str>, Global>,
     /// What its names mean: its own and those that it uses.
-    pub names: FxHashMap<Arc<str>, Global>,
+    pub names: HashMap<Arc<str>, Global>,
 }
 
 /// Reads a source file, but no more than a source text may have, so that an endless file does not fill the memory.
@@ -67,14 +66,8 @@ pub(super) fn read_used(path: &Path) -> Result<Vec<u8>> {
 /// Parses the user's file, which `sources` has as number 0, and all that it uses. The library's texts are in `sources` already.
 pub(super) fn load(sources: &mut Sources, read: Reader<'_>) -> (Vec<UserFile>, Vec<Diagnostic>) {
     let main = sources.get(super::MAIN).clone();
-    let mut loader = Loader {
-        sources,
-        read,
-        files: Vec::new(),
-        known: FxHashMap::default(),
-        open: Vec::new(),
-        diagnostics: Vec::new(),
-    };
+    let mut loader =
+        Loader { sources, read, files: Vec::new(), known: HashMap::new(), open: Vec::new(), diagnostics: Vec::new() };
     loader.file(super::MAIN, Path::new(&main.name), &main.text);
     loader.files.sort_by_key(|file| file.id.0);
     (loader.files, loader.diagnostics)
@@ -85,7 +78,7 @@ struct Loader<'a> {
     read: Reader<'a>,
     files: Vec<UserFile>,
     /// Files by their places; `None` for one that could not be read.
-    known: FxHashMap<PathBuf, Option<FileId>>,
+    known: HashMap<PathBuf, Option<FileId>>,
     /// The files being read: each is used by the one before.
     open: Vec<PathBuf>,
     diagnostics: Vec<Diagnostic>,
@@ -106,7 +99,7 @@ impl Loader<'_> {
             }
         }
         self.open.pop();
-        let mut names: FxHashMap<Arc<str>, Global> =
+        let mut names: HashMap<Arc<str>, Global> =
             imports.all.into_iter().map(|(name, (global, _))| (name, global)).collect();
         names.extend(imports.named.into_iter().map(|(name, (global, _))| (name, global)));
         names.extend(own.iter().map(|(name, global)| (name.clone(), global.clone())));
@@ -155,7 +148,7 @@ impl Loader<'_> {
     }
 
     /// Adds the names that one `use` brings.
-    fn import(&mut self, own: &FxHashMap<Arc<str>, Global>, imports: &mut Imports, used: &Use, file: FileId) {
+    fn import(&mut self, own: &HashMap<Arc<str>, Global>, imports: &mut Imports, used: &Use, file: FileId) {
         match &used.what {
             Used::Module(name) => {
                 let global = Global::Module(name.clone(), file);
@@ -198,7 +191,7 @@ impl Loader<'_> {
     /// A name given by the `use`: as if it were defined here.
     fn import_as(
         &mut self,
-        own: &FxHashMap<Arc<str>, Global>,
+        own: &HashMap<Arc<str>, Global>,
         imports: &mut Imports,
         name: &Name,
         global: Global,
@@ -238,13 +231,13 @@ impl Loader<'_> {
 #[derive(Default)]
 struct Imports {
     /// By `use` of whole files, with their paths.
-    all: FxHashMap<Arc<str>, (Global, Arc<str>)>,
+    all: HashMap<Arc<str>, (Global, Arc<str>)>,
     /// By name.
-    named: FxHashMap<Arc<str>, (Global, Name)>,
+    named: HashMap<Arc<str>, (Global, Name)>,
 }
 
 /// The names of a table in order.
-pub(super) fn names_of(table: &FxHashMap<Arc<str>, Global>) -> Vec<&str> {
+pub(super) fn names_of(table: &HashMap<Arc<str>, Global>) -> Vec<&str> {
     let mut names: Vec<&str> = table.iter().filter(|(_, global)| !global.is_model()).map(|(name, _)| &**name).collect();
     names.sort_unstable();
     names

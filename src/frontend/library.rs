@@ -1,9 +1,8 @@
 //! The standard library: `.nn` files that are part of the program.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-
-use rustc_hash::FxHashMap;
 
 use super::ast::{self, Item};
 use super::{Global, parse, resolve};
@@ -39,7 +38,7 @@ pub(crate) fn holds(file: FileId) -> bool {
 
 struct Library {
     files: Vec<ast::File>,
-    names: Arc<FxHashMap<Arc<str>, Global>>,
+    names: Arc<HashMap<Arc<str>, Global>>,
 }
 
 fn read() -> &'static Library {
@@ -83,7 +82,7 @@ pub(crate) fn sources(name: &str, text: &str) -> Sources {
 }
 
 /// The library's names.
-pub(crate) fn library() -> Arc<FxHashMap<Arc<str>, Global>> {
+pub(crate) fn library() -> Arc<HashMap<Arc<str>, Global>> {
     read().names.clone()
 }
 

@@ -3,9 +3,8 @@
 //! [`Project::parse`] reads the user's file, the files that it uses ([`files`]) and the library ([`library`]); [`check`] resolves names
 //! ([`resolve`]), runs the model ([`elaborate`]) and cuts its entry points ([`build`]) into a [`model::CheckedModel`].
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-
-use rustc_hash::FxHashMap;
 
 use crate::diag::{Diagnostic, FileId, Severity, Sources, Span};
 use crate::ir::ops::{Primitive, primitives};
@@ -42,7 +41,7 @@ pub struct Project {
     pub sources: Sources,
     /// The user's file first.
     files: Vec<UserFile>,
-    library_names: Arc<FxHashMap<Arc<str>, Global>>,
+    library_names: Arc<HashMap<Arc<str>, Global>>,
     primitives: &'static [Primitive],
     /// What [`Project::parse`] found wrong.
     pub(crate) problems: Vec<Diagnostic>,
@@ -74,8 +73,8 @@ impl Global {
 }
 
 /// Every primitive and its number by name, made once.
-fn primitive_table() -> &'static (Vec<Primitive>, FxHashMap<&'static str, usize>) {
-    static TABLE: OnceLock<(Vec<Primitive>, FxHashMap<&'static str, usize>)> = OnceLock::new();
+fn primitive_table() -> &'static (Vec<Primitive>, HashMap<&'static str, usize>) {
+    static TABLE: OnceLock<(Vec<Primitive>, HashMap<&'static str, usize>)> = OnceLock::new();
     TABLE.get_or_init(|| {
         let all = primitives();
         let numbers = all.iter().enumerate().map(|(i, p)| (p.name, i)).collect();
@@ -278,7 +277,7 @@ fn check_other_phases(
 /// Parameters and states are the same whether the model trains or not: they are one file of weights.
 fn same_members(plain: &elaborate::Elaboration, training: &elaborate::Elaboration) -> Vec<Diagnostic> {
     let only = |a: &elaborate::Elaboration, b: &elaborate::Elaboration, when: &str| -> Vec<Diagnostic> {
-        let others: FxHashMap<&str, &TensorType> = b.members.iter().map(|m| (m.path.as_str(), &m.ty)).collect();
+        let others: HashMap<&str, &TensorType> = b.members.iter().map(|m| (m.path.as_str(), &m.ty)).collect();
         let missing = a.members.iter().filter(|m| others.get(m.path.as_str()) != Some(&&m.ty));
         missing
             .map(|m| {

@@ -3,9 +3,8 @@
 //! This pass is lenient where only elaboration can tell (a name bound anywhere in a body counts as known in all of it)
 //! and never wrong: what it reports is unknown on every path.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ast::{
     Block, DTypeExpression, Definition, DefinitionKind, Expression, ExpressionKind, Item, Name, Otherwise, Parameter,
@@ -54,9 +53,9 @@ pub(crate) fn unknown_dtype(name: &Name) -> Diagnostic {
 }
 
 /// The names that items define, and those that are defined twice.
-pub(crate) fn globals(items: &[Item]) -> (FxHashMap<Arc<str>, Global>, Vec<Diagnostic>) {
-    let mut names: FxHashMap<Arc<str>, Global> = FxHashMap::default();
-    let mut places: FxHashMap<Arc<str>, Name> = FxHashMap::default();
+pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnostic>) {
+    let mut names: HashMap<Arc<str>, Global> = HashMap::new();
+    let mut places: HashMap<Arc<str>, Name> = HashMap::new();
     let mut problems = Vec::new();
     for item in items {
         let (name, global) = match item {
@@ -96,7 +95,7 @@ pub(crate) fn resolve(project: &Project, items: &[Item]) -> Vec<Diagnostic> {
 struct Resolver<'a> {
     project: &'a Project,
     file: FileId,
-    scopes: Vec<FxHashSet<Arc<str>>>,
+    scopes: Vec<HashSet<Arc<str>>>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -124,7 +123,7 @@ impl Resolver<'_> {
     }
 
     fn definition(&mut self, definition: &Definition) {
-        let mut names: FxHashSet<Arc<str>> = FxHashSet::default();
+        let mut names: HashSet<Arc<str>> = HashSet::new();
         if definition.kind == DefinitionKind::Optimizer {
             names.extend(OPTIMIZER.iter().map(|n| Arc::from(*n)));
         }
@@ -133,8 +132,8 @@ impl Resolver<'_> {
     }
 
     /// A body with its parameters: every name that it binds anywhere is known in all of it.
-    fn body(&mut self, parameters: &[Parameter], block: &Block, mut names: FxHashSet<Arc<str>>) {
-        let mut seen: FxHashMap<&str, &Name> = FxHashMap::default();
+    fn body(&mut self, parameters: &[Parameter], block: &Block, mut names: HashSet<Arc<str>>) {
+        let mut seen: HashMap<&str, &Name> = HashMap::new();
         for parameter in parameters {
             if let Some(first) = seen.insert(&parameter.name.text, &parameter.name) {
                 let message = format!("two parameters are called `{}`", parameter.name.text);
@@ -260,7 +259,7 @@ impl Resolver<'_> {
                 self.expression(value);
                 self.item_of_module(value, name);
             }
-            ExpressionKind::Lambda(lambda) => self.body(&lambda.parameters, &lambda.body, FxHashSet::default()),
+            ExpressionKind::Lambda(lambda) => self.body(&lambda.parameters, &lambda.body, HashSet::new()),
         }
     }
 
@@ -278,7 +277,7 @@ impl Resolver<'_> {
     }
 
     fn inner_block(&mut self, block: &Block) {
-        let mut names = FxHashSet::default();
+        let mut names = HashSet::new();
         bound_names(block, &mut names);
         self.scopes.push(names);
         self.block(block);
@@ -287,7 +286,7 @@ impl Resolver<'_> {
 
     /// A recipe sees the names of its model.
     fn recipe(&mut self, model: Option<&Name>, entries: &[TrainEntry]) {
-        let mut names: FxHashSet<Arc<str>> = RECIPE.iter().map(|n| Arc::from(*n)).collect();
+        let mut names: HashSet<Arc<str>> = RECIPE.iter().map(|n| Arc::from(*n)).collect();
         for definition in self.project.models() {
             if model.is_none_or(|m| m.text == definition.name.text) {
                 names.extend(definition.parameters.iter().map(|p| p.name.text.clone()));
@@ -340,7 +339,7 @@ impl Resolver<'_> {
 }
 
 /// The names that a block's statements bind in the surrounding body.
-fn bound_names(block: &Block, out: &mut FxHashSet<Arc<str>>) {
+fn bound_names(block: &Block, out: &mut HashSet<Arc<str>>) {
     for statement in &block.statements {
         match &statement.kind {
             StatementKind::Bind { names, .. } => out.extend(names.iter().map(|n| n.text.clone())),
@@ -383,7 +382,7 @@ fn bound_names(block: &Block, out: &mut FxHashSet<Arc<str>>) {
 }
 
 /// `if` as a statement binds in the surrounding body, whichever way the parser saw it.
-fn bound_in_if(e: &Expression, out: &mut FxHashSet<Arc<str>>) {
+fn bound_in_if(e: &Expression, out: &mut HashSet<Arc<str>>) {
     if let ExpressionKind::If { then, otherwise, .. } = &e.kind {
         bound_names(then, out);
         match &**otherwise {
@@ -405,7 +404,7 @@ fn is_short(statement: &Statement) -> bool {
 }
 
 /// The names that the dims of a type bind.
-fn bound_dims(ty: &TypeExpression, out: &mut FxHashSet<Arc<str>>) {
+fn bound_dims(ty: &TypeExpression, out: &mut HashSet<Arc<str>>) {
     if let Some(name) = ty.lead.as_ref().and_then(|l| l.name.as_ref()) {
         out.insert(name.text.clone());
     }
@@ -417,7 +416,7 @@ fn bound_dims(ty: &TypeExpression, out: &mut FxHashSet<Arc<str>>) {
     }
 }
 
-fn dim_names(e: &Expression, out: &mut FxHashSet<Arc<str>>) {
+fn dim_names(e: &Expression, out: &mut HashSet<Arc<str>>) {
     match &e.kind {
         ExpressionKind::Name(name) => {
             out.insert(name.clone());

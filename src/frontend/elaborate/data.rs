@@ -1,8 +1,7 @@
 //! The `data` block: which reader gives which field in each split.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-
-use rustc_hash::FxHashSet;
 
 use super::statement::{Body, Context};
 use super::value::Value;
@@ -72,7 +71,7 @@ impl Elaborator<'_> {
             }
             return;
         }
-        let bound: FxHashSet<&str> = split
+        let bound: HashSet<&str> = split
             .contents
             .iter()
             .filter_map(|e| match e {

@@ -7,9 +7,10 @@
 //! `condition` (what a train block says), `objectives`, `update`, `optimizer` and `replay` (the training step), `whole` (metrics that are no means), `data`,
 //! `record` (what tools ask to see). The result is handed to [`build`](super::build), which cuts entry points out of it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::ir::builder::GraphBuilder;
@@ -119,17 +120,17 @@ pub(super) struct Elaborator<'a> {
     argument_values: Vec<ValueId>,
     single_arguments: FxHashMap<Role, ValueId>,
     members: Vec<Member>,
-    member_index: FxHashMap<String, usize>,
+    member_index: HashMap<String, usize>,
     /// The optimizers' states.
     optimizer_states: Vec<Member>,
     /// Their places, by path.
-    optimizer_state_index: FxHashMap<String, usize>,
+    optimizer_state_index: HashMap<String, usize>,
     fields: Vec<Field>,
     results: Vec<ModelResult>,
     /// What metrics gather over a whole set.
     gathered: Vec<Gathered>,
     records: Vec<Record>,
-    record_index: FxHashMap<String, usize>,
+    record_index: HashMap<String, usize>,
     calls: Vec<CallFrame>,
     provenance: FxHashMap<ValueId, Provenance>,
     /// Where gradients end, see `slope`.
@@ -137,14 +138,14 @@ pub(super) struct Elaborator<'a> {
     constants: FxHashMap<Span, Option<Value>>,
     ambient: Option<Ambient>,
     optimizing: Option<optimizer::Optimizing>,
-    sites: FxHashSet<String>,
+    sites: HashSet<String>,
     /// The numbers of the rounds of the scans being run, see [`RandomSource::round`]; the innermost last.
     rounds: Vec<ValueId>,
     budget: Budget,
     diagnostics: Vec<Diagnostic>,
-    reported: FxHashSet<(Option<Span>, String)>,
+    reported: HashSet<(Option<Span>, String)>,
     /// Names that nothing is bound to, and where they were met.
-    unknown: FxHashSet<(Span, String)>,
+    unknown: HashSet<(Span, String)>,
     failed: bool,
     /// Keeps what places came to, if anybody asks.
     recorder: Option<Recorder>,
@@ -231,26 +232,26 @@ impl<'a> Elaborator<'a> {
             argument_values: Vec::new(),
             single_arguments: FxHashMap::default(),
             members: Vec::new(),
-            member_index: FxHashMap::default(),
+            member_index: HashMap::new(),
             optimizer_states: Vec::new(),
-            optimizer_state_index: FxHashMap::default(),
+            optimizer_state_index: HashMap::new(),
             fields: Vec::new(),
             results: Vec::new(),
             gathered: Vec::new(),
             records: Vec::new(),
-            record_index: FxHashMap::default(),
+            record_index: HashMap::new(),
             calls: Vec::new(),
             provenance: FxHashMap::default(),
             slope_ends: FxHashMap::default(),
             constants: FxHashMap::default(),
             ambient: None,
             optimizing: None,
-            sites: FxHashSet::default(),
+            sites: HashSet::new(),
             rounds: Vec::new(),
             budget: Budget::new(),
             diagnostics: Vec::new(),
             reported: project.problems.iter().map(|d| (d.span(), d.message.clone())).collect(),
-            unknown: FxHashSet::default(),
+            unknown: HashSet::new(),
             failed: false,
             recorder: None,
         }

@@ -4,20 +4,19 @@
 //! Counters start anew with every application, so a shared instance finds its inner layers under the same paths again.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::value::Instance;
 
 /// One application.
 pub(super) struct Scope {
     kind: ScopeKind,
-    counters: RefCell<FxHashMap<String, u32>>,
-    taken: RefCell<FxHashSet<String>>,
+    counters: RefCell<HashMap<String, u32>>,
+    taken: RefCell<HashSet<String>>,
     /// Counters of draws and of functions that draw.
-    draws: RefCell<FxHashMap<String, u32>>,
+    draws: RefCell<HashMap<String, u32>>,
     draw_path: OnceCell<Rc<str>>,
     direct_draws: Cell<u32>,
 }

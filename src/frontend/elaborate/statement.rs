@@ -1,9 +1,8 @@
 //! Runs statements: bindings, compile-time control flow, declarations.
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::scope::Scope;
 use super::value::{Closure, Env, Items, Value};
@@ -30,16 +29,16 @@ pub(super) struct Body {
     pub scope: Rc<Scope>,
     pub context: Context,
     /// The states declared in this body, by name, with their paths.
-    pub states: FxHashMap<Arc<str>, String>,
+    pub states: HashMap<Arc<str>, String>,
     /// The parameters and states declared in this body.
-    pub declared: FxHashSet<Arc<str>>,
+    pub declared: HashSet<Arc<str>>,
     /// Whether the body of a `scan` in it is being run.
     pub in_scan: bool,
 }
 
 impl Body {
     pub fn new(env: Env, scope: Rc<Scope>, context: Context) -> Body {
-        Body { env, scope, context, states: FxHashMap::default(), declared: FxHashSet::default(), in_scan: false }
+        Body { env, scope, context, states: HashMap::new(), declared: HashSet::new(), in_scan: false }
     }
 }
 

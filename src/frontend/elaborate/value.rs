@@ -1,10 +1,9 @@
 //! The values that bodies compute with, and the names they are bound to.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::builtin::Builtin;
 use super::scope::Scope;
@@ -232,7 +231,7 @@ impl Value {
 /// The names visible in a body. A closure keeps a copy, so it sees the bindings as they were where it was written.
 #[derive(Clone)]
 pub(super) struct Env {
-    names: Rc<FxHashMap<Arc<str>, Value>>,
+    names: Rc<HashMap<Arc<str>, Value>>,
     parent: Option<Rc<Env>>,
     /// The file in which the text stands, which decides what global names mean.
     pub file: FileId,
