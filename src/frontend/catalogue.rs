@@ -78,7 +78,7 @@ impl Project {
     pub fn names_elsewhere(&self) -> Vec<&str> {
         let used = self.files[0].names.iter().filter(|(name, _)| !self.files[0].own.contains_key(*name));
         let mut names: Vec<&str> = used.map(|(name, _)| &**name).collect();
-        names.extend(self.library_names.keys().map(|n| &**n));
+        names.extend(self.library.names());
         names.sort_unstable();
         names.dedup();
         names

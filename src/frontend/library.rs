@@ -1,11 +1,12 @@
 //! The standard library: `.nn` files that are part of the program.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::ast::{self, Item};
-use super::{Global, parse, resolve};
+use super::Global;
+use super::ast::Item;
+use super::parse::Outline;
 use crate::diag::{FileId, Sources};
 
 /// The files of the library with their texts, in the order in which they are read.
@@ -36,37 +37,61 @@ pub(crate) fn holds(file: FileId) -> bool {
     (FIRST..FIRST + FILES.len() as u32).contains(&file.0)
 }
 
-struct Library {
-    files: Vec<ast::File>,
-    names: Arc<HashMap<Arc<str>, Global>>,
+/// The library: its items by name, each read when it is first asked for.
+pub(crate) struct Library {
+    files: Vec<Outline>,
+    items: Vec<LibraryItem>,
+    /// Numbers of items.
+    names: HashMap<String, usize>,
 }
 
-fn read() -> &'static Library {
+struct LibraryItem {
+    /// The file, and the item's number in it.
+    place: (usize, usize),
+    read: OnceLock<(Item, Global)>,
+}
+
+/// The library, cut into items by the first call.
+pub(crate) fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let files = parse_files();
-        let items: Vec<Item> = files.iter().flat_map(|f| f.items.iter().cloned()).collect();
-        let names = Arc::new(resolve::globals(&items).0);
-        Library { files, names }
+        let files: Vec<Outline> = FILES.iter().zip(FIRST..).map(|(f, id)| Outline::new(f.1, FileId(id))).collect();
+        let (mut items, mut names) = (Vec::new(), HashMap::new());
+        for (i, file) in files.iter().enumerate() {
+            for (j, name) in file.names().enumerate() {
+                names.insert(name.to_owned(), items.len());
+                items.push(LibraryItem { place: (i, j), read: OnceLock::new() });
+            }
+        }
+        Library { files, items, names }
     })
 }
 
-/// The syntax trees of all files. Every command waits for them, so two threads share the texts.
-fn parse_files() -> Vec<ast::File> {
-    let parse = |files: Range<usize>| -> Vec<ast::File> {
-        files.map(|i| parse::parse(FILES[i].1, FileId(FIRST + i as u32)).0).collect()
-    };
-    let bytes = |files: &[(&str, &str)]| files.iter().map(|(_, text)| text.len()).sum::<usize>();
-    let half = (0..FILES.len()).find(|i| 2 * bytes(&FILES[..*i]) >= bytes(FILES)).unwrap_or(FILES.len());
-    std::thread::scope(|scope| {
-        let other = std::thread::Builder::new().spawn_scoped(scope, || parse(half..FILES.len()));
-        let mut files = parse(0..half);
-        files.extend(match other {
-            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => parse(half..FILES.len()),
-        });
-        files
-    })
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library").finish_non_exhaustive()
+    }
+}
+
+impl Library {
+    /// What a name means.
+    pub(crate) fn get(&self, name: &str) -> Option<&Global> {
+        self.names.get(name).map(|number| &self.read(*number).1)
+    }
+
+    /// All names, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    fn read(&self, number: usize) -> &(Item, Global) {
+        let LibraryItem { place: (file, place), read } = &self.items[number];
+        read.get_or_init(|| {
+            let item = self.files[*file].item(*place);
+            let global = Global::of(&item).expect("the library only defines");
+            (item, global)
+        })
+    }
 }
 
 /// The user's text as file number 0 and the library's behind it.
@@ -81,21 +106,16 @@ pub(crate) fn sources(name: &str, text: &str) -> Sources {
     sources
 }
 
-/// The library's names.
-pub(crate) fn library() -> Arc<HashMap<Arc<str>, Global>> {
-    read().names.clone()
-}
-
 /// The library's items, file by file, in the order of the texts.
 pub fn items() -> impl Iterator<Item = (&'static str, &'static Item)> {
-    let files = FILES.iter().zip(&read().files);
-    files.flat_map(|((name, _), file)| file.items.iter().map(move |item| (*name, item)))
+    let library = library();
+    library.items.iter().enumerate().map(|(i, item)| (FILES[item.place.0].0, &library.read(i).0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frontend::{Project, ast::Item};
+    use crate::frontend::{Project, parse, resolve};
 
     #[test]
     fn the_library_parses_and_every_name_in_it_is_known() {
@@ -105,6 +125,9 @@ mod tests {
         }
         let (project, _) = Project::parse("<string>", "");
         let items: Vec<Item> = items().map(|(_, item)| item.clone()).collect();
+        for (name, number) in &library().names {
+            assert_eq!(**name, *library().read(*number).1.name().text);
+        }
         let (_, problems) = resolve::globals(&items);
         assert!(problems.is_empty(), "{problems:#?}");
         let unknown = resolve::resolve(&project, &items);

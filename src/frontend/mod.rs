@@ -26,6 +26,7 @@ pub mod resolve;
 
 use ast::{Definition, DefinitionKind, Expression, Item, Name};
 use files::{Reader, UserFile};
+use library::Library;
 use model::CheckedModel;
 
 /// The stack of the thread that elaborates: calls in a model nest as calls in the compiler do.
@@ -41,7 +42,7 @@ pub struct Project {
     pub sources: Sources,
     /// The user's file first.
     files: Vec<UserFile>,
-    library_names: Arc<HashMap<Arc<str>, Global>>,
+    library: &'static Library,
     primitives: &'static [Primitive],
     /// What [`Project::parse`] found wrong.
     pub(crate) problems: Vec<Diagnostic>,
@@ -59,6 +60,15 @@ pub(crate) enum Global {
 }
 
 impl Global {
+    /// What an item defines, if it defines anything.
+    pub fn of(item: &Item) -> Option<Global> {
+        match item {
+            Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => Some(Global::Definition(d.clone())),
+            Item::Const { name, value, .. } => Some(Global::Const(name.clone(), value.clone())),
+            Item::Use(_) | Item::Data(_) | Item::Train(_) => None,
+        }
+    }
+
     /// The name with its place.
     pub fn name(&self) -> &Name {
         match self {
@@ -116,7 +126,7 @@ impl Project {
         let mut project = Project {
             sources,
             files,
-            library_names: library::library(),
+            library: library::library(),
             primitives: &primitive_table().0,
             problems: Vec::new(),
             readable: false,
@@ -168,7 +178,7 @@ impl Project {
 
     /// What a name means in a file: its own and used items, then the library's. The library does not see the user's names.
     pub(crate) fn global(&self, name: &str, file: FileId) -> Option<&Global> {
-        self.user_file(file).and_then(|file| file.names.get(name)).or_else(|| self.library_names.get(name))
+        self.user_file(file).and_then(|file| file.names.get(name)).or_else(|| self.library.get(name))
     }
 
     /// An item of one of the user's files.
@@ -194,7 +204,7 @@ impl Project {
     /// Every global name, for suggestions, in a stable order.
     pub(crate) fn global_names(&self, file: FileId) -> Vec<&str> {
         let user = self.user_file(file).into_iter().flat_map(|file| file.names.keys()).map(|n| &**n);
-        let library = self.library_names.keys().map(|n| &**n);
+        let library = self.library.names();
         let primitives = self.primitives.iter().map(|p| p.name);
         let builtins = elaborate::BUILTINS.iter().map(|b| b.0);
         let mut all: Vec<&str> = user.chain(library).chain(primitives).chain(builtins).collect();

@@ -58,11 +58,8 @@ pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnos
     let mut places: HashMap<Arc<str>, Name> = HashMap::new();
     let mut problems = Vec::new();
     for item in items {
-        let (name, global) = match item {
-            Item::Function(d) | Item::Model(d) | Item::Optimizer(d) => (&d.name, Global::Definition(d.clone())),
-            Item::Const { name, value, .. } => (name, Global::Const(name.clone(), value.clone())),
-            Item::Use(_) | Item::Data(_) | Item::Train(_) => continue,
-        };
+        let Some(global) = Global::of(item) else { continue };
+        let name = global.name().clone();
         if let Some(first) = places.get(&name.text) {
             problems.push(
                 Diagnostic::error(name.span, format!("`{}` is defined twice", name.text))
@@ -71,7 +68,7 @@ pub(crate) fn globals(items: &[Item]) -> (HashMap<Arc<str>, Global>, Vec<Diagnos
             continue;
         }
         places.insert(name.text.clone(), name.clone());
-        names.insert(name.text.clone(), global);
+        names.insert(name.text, global);
     }
     (names, problems)
 }

@@ -10,6 +10,7 @@ mod expressions;
 mod items;
 pub mod layout;
 pub mod lexeme;
+mod outline;
 mod recipes;
 mod recovery;
 mod report;
@@ -23,6 +24,7 @@ use rustc_hash::FxHashMap;
 
 pub use nn_grammar::words::{ENTRIES, ITEMS, KEYWORDS, STATEMENTS};
 use nn_grammar::{Grammar, Rule};
+pub(crate) use outline::Outline;
 use pest::Parser;
 use pest::iterators::Pair;
 
@@ -103,14 +105,8 @@ fn parse_item(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<ast::Item> {
     while diagnostics.len() < MAX_ERRORS {
-        let error = match Grammar::parse(Rule::item, &layout.text[range.clone()]) {
-            Ok(mut pairs) => {
-                let context = Context { file, base: range.start, docs: &layout.docs };
-                let mut builder = Builder { context, diagnostics: Vec::new(), depth: 0 };
-                let item = pairs.next().map(|pair| builder.item(pair));
-                diagnostics.append(&mut builder.diagnostics);
-                return item;
-            }
+        let error = match read_item(file, layout, &range, diagnostics) {
+            Ok(item) => return item,
             Err(error) => error,
         };
         let (place, diagnostic) = report::explain(source, file, layout, &range, &error);
@@ -122,6 +118,21 @@ fn parse_item(
         }
     }
     None
+}
+
+/// The tree of the item at `range`, and what is wrong with it beyond the grammar.
+fn read_item(
+    file: FileId,
+    layout: &layout::Layout,
+    range: &Range<usize>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Option<ast::Item>, pest::error::Error<Rule>> {
+    let mut pairs = Grammar::parse(Rule::item, &layout.text[range.clone()])?;
+    let context = Context { file, base: range.start, docs: &layout.docs };
+    let mut builder = Builder { context, diagnostics: Vec::new(), depth: 0 };
+    let item = pairs.next().map(|pair| builder.item(pair));
+    diagnostics.append(&mut builder.diagnostics);
+    Ok(item)
 }
 
 /// Replaces everything but line ends in `range` by blanks; says whether that changed anything.
