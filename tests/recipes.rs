@@ -30,6 +30,8 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
     ("src/passes/expand_convolutions/", &["concat", "slice", "winograd"], "what convolutions are made of"),
     ("src/passes/gather_sums.rs", &["contract"], "the sum that it gathers"),
     ("src/passes/keep.rs", &["contract", "convolve", "convolve_kernel", "map"], "what is dear to compute again"),
+    ("src/passes/recompute.rs", &["map"], "what a mask says of a maximum"),
+    ("src/passes/recompute/", &["pad"], "a copy with borders, cheap to make again"),
     ("src/passes/lower/name.rs", &["map"], "names of kernels"),
     ("src/driver.rs", &["random_bits"], "the hash of a site, of which seeds are made"),
 ];

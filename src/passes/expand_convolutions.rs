@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{GraphPass, Limits, PassError};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
-use crate::ir::graph::{Function, Node, ValueId};
+use crate::ir::graph::{Function, Node, ResultRole, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::TypeError;
 use crate::ir::ops::convolve::kernel_sizes;
@@ -34,11 +34,13 @@ const LEAST_STEPS: i64 = 96;
 const MOST_PARTIAL: i64 = 5_000_000;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
+    let trains = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
+    let allowed = winograd::Allowed { exact: limits.exact, trains };
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
         let inputs = rewriter.inputs(node);
         rewriter.builder.set_scope(Arc::clone(&node.scope));
-        match expand(&mut rewriter.builder, node, &inputs, limits) {
+        match expand(&mut rewriter.builder, node, &inputs, allowed) {
             Some(Ok(value)) => rewriter.set(id, vec![value]),
             Some(Err(e)) => return Err(PassError { message: e.message, scope: Arc::clone(&node.scope) }),
             None => rewriter.copy(id, node),
@@ -52,7 +54,7 @@ fn expand(
     b: &mut GraphBuilder,
     node: &Node,
     inputs: &[ValueId],
-    limits: &Limits,
+    allowed: winograd::Allowed,
 ) -> Option<Result<ValueId, TypeError>> {
     match &node.op {
         Op::Convolve(op) if phases::apply_to(&op.geometry) => {
@@ -60,7 +62,7 @@ fn expand(
         }
         Op::Convolve(op) => {
             let output = &node.outputs[0].shape;
-            let tile = winograd::tile(b, &op.geometry, (inputs[0], inputs[1]), output, limits);
+            let tile = winograd::tile(b, &op.geometry, (inputs[0], inputs[1]), output, allowed);
             Some(match tile {
                 Some(tile) => winograd::convolve(b, &op.geometry, (inputs[0], inputs[1]), output, tile),
                 None => convolve(b, &op.geometry, inputs[0], inputs[1]),

@@ -26,6 +26,7 @@ pub mod join_kernels;
 pub mod keep;
 pub mod lower;
 pub mod plan_memory;
+pub mod recompute;
 pub mod segment;
 pub mod simplify;
 pub mod tile;
@@ -102,6 +103,7 @@ pub const GRAPH_PASSES: &[GraphPass] = &[
     cse::PASS,
     dce::PASS,
     hoist::PASS,
+    recompute::PASS,
 ];
 
 /// A pass on a loop program.

@@ -13,7 +13,6 @@ use crate::ir::ops::slice::Slice;
 use crate::ir::ops::spatial::Geometry;
 use crate::ir::ops::winograd::{Part, Winograd};
 use crate::ir::types::DType;
-use crate::passes::Limits;
 
 /// The sizes of a convolution over two axes.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +32,17 @@ const LANES: f64 = 8.0;
 const FEWEST_CHANNELS: f64 = 16.0;
 /// The direct product has to be this much dearer.
 const LEAST_GAIN: f64 = 1.2;
+/// In training, transformed kernels may take so many times the memory of the convolution's input and output.
+const LARGEST_KERNEL: f64 = 4.0;
+
+/// What the transforms have to keep to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// Whether they are refused.
+    pub exact: bool,
+    /// Whether the function trains: it transforms kernels in every step, and keeps much else in memory at the time.
+    pub trains: bool,
+}
 
 /// Cycles for one vector of a tile in each transform, as counted in their code: input, kernel, output.
 fn cycles(tile: usize) -> [f64; 3] {
@@ -51,6 +61,16 @@ fn rate(bytes: f64) -> f64 {
 impl Sizes {
     fn tiles(&self, tile: usize) -> f64 {
         self.samples * (self.rows.div_ceil(tile) * self.columns.div_ceil(tile)) as f64
+    }
+
+    /// Elements of the transformed kernel.
+    fn kernel(&self, tile: usize) -> f64 {
+        Winograd::places(tile) as f64 * self.channels * self.filters
+    }
+
+    /// Elements of the input and the output.
+    fn ends(&self) -> f64 {
+        self.samples * (self.rows * self.columns) as f64 * (self.channels + self.filters)
     }
 
     /// Cycles of the direct product, and of reading the kernel.
@@ -83,9 +103,9 @@ pub(super) fn tile(
     g: &Geometry,
     (x, w): (ValueId, ValueId),
     output: &[Dim],
-    limits: &Limits,
+    allowed: Allowed,
 ) -> Option<usize> {
-    if limits.exact {
+    if allowed.exact {
         return None;
     }
     let ones = g.strides.iter().chain(&g.dilations).chain(&g.input_dilations).all(|n| *n == 1);
@@ -102,7 +122,8 @@ pub(super) fn tile(
     let sizes = Sizes { samples: samples as f64, rows, columns, channels, filters };
     let cost = |tile: usize| sizes.transformed(tile);
     let best = if cost(4) < cost(2) { 4 } else { 2 };
-    (cost(best) * LEAST_GAIN < sizes.direct()).then_some(best)
+    let fits = !allowed.trains || sizes.kernel(best) <= LARGEST_KERNEL * sizes.ends();
+    (fits && cost(best) * LEAST_GAIN < sizes.direct()).then_some(best)
 }
 
 /// The convolution by tiles of `tile` × `tile` results, of which those past the end are cut off.

@@ -95,7 +95,8 @@ impl Grouping {
             _ => false,
         };
         let alone = x.iter().chain(y).any(|u| units.alone[*u]);
-        units.spaces[x[0]] == units.spaces[y[0]] && one_fold && !alone && x.len() + y.len() <= LARGEST_GROUP
+        let one_half = units.late[x[0]] == units.late[y[0]];
+        units.spaces[x[0]] == units.spaces[y[0]] && one_fold && one_half && !alone && x.len() + y.len() <= LARGEST_GROUP
     }
 
     /// Which units that read each other's results are in different groups, and why.
@@ -133,6 +134,8 @@ impl Grouping {
             "they run over different axes"
         } else if some(&units.folds) && a.iter().chain(b).filter(|u| units.folds[**u]).count() > 1 {
             "both fold"
+        } else if units.late[a[0]] != units.late[b[0]] {
+            "the gradient is computed after the loss"
         } else if a.len() + b.len() > LARGEST_GROUP {
             "the kernel would be too large"
         } else {

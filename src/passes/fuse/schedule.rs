@@ -115,45 +115,77 @@ fn order(
     grouping: &Grouping,
     groups: &BTreeMap<usize, Group>,
 ) -> Vec<usize> {
-    let bytes = |v: ValueId| (view::elements(analysis.sizes_of(v)) * function.graph.type_of(v).dtype.bytes()) as i64;
-    let temporary: BTreeSet<ValueId> = groups
-        .values()
-        .flat_map(|g| g.stores.iter().filter(|s| s.destination == Destination::Temporary).map(|s| s.value))
-        .collect();
-    let reads: BTreeMap<usize, BTreeSet<ValueId>> = groups
-        .keys()
-        .map(|g| (*g, grouping.members[*g].iter().flat_map(|u| &units.reads[*u]).map(|r| r.value).collect()))
-        .collect();
-    let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
-    reads.values().flatten().for_each(|v| *readers.entry(*v).or_default() += 1);
-    let made = |g: &usize| -> i64 {
-        groups[g].stores.iter().map(|s| s.value).filter(|v| temporary.contains(v)).map(bytes).sum()
-    };
-    let from_memory = |g: &usize| reads[g].iter().copied().filter(|v| temporary.contains(v)).collect::<Vec<ValueId>>();
-    // What makes more than it reads, and alone reads it, does not keep anything in memory by waiting.
-    let waits = |g: &usize| {
-        let read = from_memory(g);
-        read.iter().all(|v| readers[v] == 1) && made(g) > read.into_iter().map(bytes).sum()
-    };
-    let movable: BTreeSet<usize> = groups.keys().copied().filter(waits).collect();
-    let mut waiting: BTreeMap<usize, usize> = groups.keys().map(|g| (*g, 0)).collect();
-    for g in groups.keys() {
-        grouping.after[*g].keys().for_each(|n| *waiting.entry(*n).or_default() += 1);
-    }
-    let mut ready: BTreeSet<usize> = waiting.iter().filter(|(_, n)| **n == 0).map(|(g, _)| *g).collect();
-    let mut out = Vec::new();
-    while !ready.is_empty() {
-        let growth = |g: &usize| {
-            let freed: i64 = from_memory(g).into_iter().filter(|v| readers[v] == 1).map(bytes).sum();
-            (made(g) - freed, *g)
+    let memory = Memory::new(function, analysis, units, grouping, groups);
+    late(&greedy(&memory, grouping), grouping, &memory)
+}
+
+/// What groups make in the workspace and read of it.
+struct Memory {
+    bytes: BTreeMap<ValueId, i64>,
+    /// Of each group, by number.
+    made: BTreeMap<usize, Vec<ValueId>>,
+    reads: BTreeMap<usize, Vec<ValueId>>,
+    readers: BTreeMap<ValueId, Vec<usize>>,
+}
+
+impl Memory {
+    fn new(
+        function: &Function,
+        analysis: &Analysis,
+        units: &Units,
+        grouping: &Grouping,
+        groups: &BTreeMap<usize, Group>,
+    ) -> Memory {
+        let size = |v: ValueId| (view::elements(analysis.sizes_of(v)) * function.graph.type_of(v).dtype.bytes()) as i64;
+        let temporary = |g: &Group| -> Vec<ValueId> {
+            g.stores.iter().filter(|s| s.destination == Destination::Temporary).map(|s| s.value).collect()
         };
-        let next = *ready.iter().min_by_key(|g| growth(g)).expect("the set is not empty");
+        let made: BTreeMap<usize, Vec<ValueId>> = groups.iter().map(|(n, g)| (*n, temporary(g))).collect();
+        let bytes: BTreeMap<ValueId, i64> = made.values().flatten().map(|v| (*v, size(*v))).collect();
+        let mut reads = BTreeMap::new();
+        let mut readers: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        for group in groups.keys() {
+            let all = grouping.members[*group].iter().flat_map(|u| &units.reads[*u]).map(|r| r.value);
+            let own: BTreeSet<ValueId> = all.filter(|v| bytes.contains_key(v)).collect();
+            own.iter().for_each(|v| readers.entry(*v).or_default().push(*group));
+            reads.insert(*group, own.into_iter().collect());
+        }
+        Memory { bytes, made, reads, readers }
+    }
+
+    fn sum<'v>(&self, values: impl Iterator<Item = &'v ValueId>) -> i64 {
+        values.map(|v| self.bytes[v]).sum()
+    }
+}
+
+/// How many groups behind one another are looked at for what they free.
+const FORESIGHT: usize = 4;
+
+/// The state of choosing group after group.
+struct Choice<'a> {
+    memory: &'a Memory,
+    /// How many readers of each value have not run.
+    readers: BTreeMap<ValueId, usize>,
+    /// How many groups each waits for.
+    waiting: BTreeMap<usize, usize>,
+}
+
+/// Each time the group that frees most, or needs least.
+fn greedy(memory: &Memory, grouping: &Grouping) -> Vec<usize> {
+    let readers = memory.readers.iter().map(|(v, r)| (*v, r.len())).collect();
+    let mut choice = Choice { memory, readers, waiting: memory.made.keys().map(|g| (*g, 0)).collect() };
+    for g in memory.made.keys() {
+        grouping.after[*g].keys().for_each(|n| *choice.waiting.entry(*n).or_default() += 1);
+    }
+    let mut ready: BTreeSet<usize> = choice.waiting.iter().filter(|(_, n)| **n == 0).map(|(g, _)| *g).collect();
+    let mut out = Vec::new();
+    while let Some(next) = ready.iter().copied().min_by_key(|g| (choice.growth(*g, &[], FORESIGHT), *g)) {
         ready.remove(&next);
-        for value in &reads[&next] {
-            *readers.get_mut(value).expect("every read was counted") -= 1;
+        for value in &memory.reads[&next] {
+            *choice.readers.get_mut(value).expect("every read was counted") -= 1;
         }
         for after in grouping.after[next].keys() {
-            let left = waiting.get_mut(after).expect("every group was counted");
+            let left = choice.waiting.get_mut(after).expect("every group was counted");
             *left -= 1;
             if *left == 0 {
                 ready.insert(*after);
@@ -161,18 +193,43 @@ fn order(
         }
         out.push(next);
     }
-    late(&out, grouping, &movable)
+    out
 }
 
-/// The order with each of the `movable` groups as late as it can run, but for others of them.
-fn late(order: &[usize], grouping: &Grouping, movable: &BTreeSet<usize>) -> Vec<usize> {
-    let mut backwards: Vec<usize> = Vec::with_capacity(order.len());
-    for group in order.iter().rev() {
-        let first_after = || backwards.iter().rposition(|other| grouping.after[*group].contains_key(other));
-        let after = movable.contains(group).then(first_after).flatten().map_or(backwards.len(), |place| place + 1);
-        let others = backwards[after..].iter().take_while(|other| movable.contains(other)).count();
-        backwards.insert(after + others, *group);
+impl Choice<'_> {
+    /// The bytes that are in use more once `group` has run. Where its one result is for one group alone, that can run then, and that frees more than it
+    /// makes, it is counted too: partial sums are made to be added up. `given` are values made just before.
+    fn growth(&self, group: usize, given: &[ValueId], foresight: usize) -> i64 {
+        let made = &self.memory.made[&group];
+        let freed = self.memory.reads[&group].iter().filter(|v| given.contains(v) || self.readers[v] == 1);
+        let own = self.memory.sum(made.iter()) - self.memory.sum(freed);
+        match (made.as_slice(), foresight) {
+            ([value], 1..) => match self.memory.readers.get(value).map(Vec::as_slice) {
+                Some([reader]) if self.waiting[reader] == 1 => own + self.growth(*reader, made, foresight - 1).min(0),
+                _ => own,
+            },
+            _ => own,
+        }
     }
-    backwards.reverse();
-    backwards
+}
+
+/// The order in which a group waits for its first reader if that takes no memory: if it makes more than what only it keeps waiting.
+fn late(order: &[usize], grouping: &Grouping, memory: &Memory) -> Vec<usize> {
+    // A group that does not move stands at its place, one that does before the place of another: later ones closer to it.
+    let mut places: BTreeMap<usize, (usize, i64)> = BTreeMap::new();
+    for (place, group) in order.iter().enumerate().rev() {
+        let first = grouping.after[*group].keys().map(|after| places[after]).min();
+        let moved = first.map(|(at, _)| (at, -(places.len() as i64) - 1)).filter(|moved| {
+            let alone = |v: &&ValueId| {
+                let others = memory.readers[*v].iter().filter_map(|other| places.get(other));
+                others.max().is_none_or(|last| last < moved)
+            };
+            let kept = memory.sum(memory.reads[group].iter().filter(alone));
+            memory.sum(memory.made[group].iter()) > kept
+        });
+        places.insert(*group, moved.unwrap_or((place, 0)));
+    }
+    let mut out = order.to_vec();
+    out.sort_by_key(|group| places[group]);
+    out
 }

@@ -9,6 +9,7 @@ use crate::ir::graph::{Function, NodeId, ResultRole, ValueId};
 use crate::ir::loops::{Affine, LoopVar};
 use crate::ir::scalar::Monoid;
 use crate::passes::lower::view;
+use crate::passes::recompute;
 
 /// What a unit computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +55,18 @@ pub struct Units {
     /// Whether the unit folds or must stay alone.
     pub folds: Vec<bool>,
     pub alone: Vec<bool>,
+    /// Whether the unit computes a tensor of the gradient's half of a training step.
+    pub late: Vec<bool>,
+    turn: Option<NodeId>,
     /// Pairs of folds of which one finds the other's result as well.
     pub companions: Vec<(usize, usize)>,
 }
 
 /// Fewer results of a fold than this are left to folds that can be cut for threads.
 const FEWEST_RESULTS: usize = 64;
+
+/// A tensor of fewer elements is computed wherever it is convenient; the memory that it takes until it is read does not count.
+const SMALLEST_TENSOR: usize = 1 << 14;
 
 impl Units {
     /// One unit for each node that is work of its own and not computed inside another.
@@ -75,6 +82,8 @@ impl Units {
             after: Vec::new(),
             folds: Vec::new(),
             alone: Vec::new(),
+            late: Vec::new(),
+            turn: recompute::turn(function),
             companions: Vec::new(),
         };
         for (id, _) in function.graph.nodes() {
@@ -119,6 +128,8 @@ impl Units {
         if let Work::Node(id) = work {
             self.of_node.insert(id, unit);
         }
+        let behind = matches!(work, Work::Node(id) if self.turn.is_some_and(|turn| id > turn));
+        self.late.push(behind && space.iter().product::<usize>() >= SMALLEST_TENSOR);
         self.after.push(Vec::new());
         for read in &reads {
             if let Some(before) = self.maker(read.value) {

@@ -9,7 +9,7 @@ use super::view;
 use crate::ir::graph::{Function, NodeId, ValueId};
 use crate::ir::loops::build::BlockBuilder;
 use crate::ir::loops::{Affine, Buffer, BufferId, BufferUse, Kernel, Place, Section, Value};
-use crate::ir::ops::{LowerContext, LowerOperands};
+use crate::ir::ops::{LowerContext, LowerOperands, Op};
 use crate::ir::types::DType;
 use crate::passes::fuse::classify::input_types;
 use crate::passes::fuse::{Analysis, Class, Destination, Group};
@@ -69,6 +69,9 @@ impl Context<'_> {
     }
 }
 
+/// An op on values of a kernel at an index.
+type Code<'a> = (&'a Op, Vec<Value>, Vec<Affine>);
+
 /// Writes the elements of one kernel.
 ///
 /// Values are remembered by index within a scope, so that nothing is computed twice at one point.
@@ -79,6 +82,8 @@ pub struct Emitter<'a> {
     /// The array of each buffer parameter.
     parameters: Vec<u32>,
     known: FxHashMap<(ValueId, Vec<Affine>), Value>,
+    /// The results of code by op, operands and index: nodes that say the same are written once.
+    numbered: FxHashMap<Code<'a>, Vec<Value>>,
     /// What folds of this kernel found.
     roots: Vec<(NodeId, Value)>,
     /// The point of the group's space at which its members are computed.
@@ -94,6 +99,7 @@ impl<'a> Emitter<'a> {
             computed,
             parameters: Vec::new(),
             known: FxHashMap::default(),
+            numbered: FxHashMap::default(),
             roots: Vec::new(),
             point: Vec::new(),
         }
@@ -117,9 +123,10 @@ impl<'a> Emitter<'a> {
 
     /// Runs `write` with nothing remembered and forgets what it computed, as fits the edge of a block.
     pub fn scope<R>(&mut self, roots: &[(NodeId, Value)], write: impl FnOnce(&mut Self) -> R) -> R {
-        let (known, outer) = (std::mem::take(&mut self.known), std::mem::replace(&mut self.roots, roots.to_vec()));
+        let outer = std::mem::replace(&mut self.roots, roots.to_vec());
+        let (known, numbered) = (std::mem::take(&mut self.known), std::mem::take(&mut self.numbered));
         let result = write(self);
-        (self.known, self.roots) = (known, outer);
+        (self.known, self.numbered, self.roots) = (known, numbered, outer);
         result
     }
 
@@ -155,8 +162,14 @@ impl<'a> Emitter<'a> {
                     .zip(maps)
                     .map(|(input, map)| self.element(b, *input, &view::apply(map, index)))
                     .collect();
-                let results = self.apply(b, value.node, &operands, index);
-                results[value.output as usize]
+                let key = (&node.op, operands, index.to_vec());
+                if let Some(results) = self.numbered.get(&key) {
+                    return results[value.output as usize];
+                }
+                let results = self.apply(b, value.node, &key.1, index);
+                let result = results[value.output as usize];
+                self.numbered.insert(key, results);
+                result
             }
             _ => unreachable!("a fold is the root of its kernel or in memory"),
         }

@@ -246,7 +246,7 @@ impl Lowering<'_> {
         let tile = product.tile;
         self.hoist(&tile.epilogue)?;
         // Long epilogues are chains of operations that wait for each other: those of two vectors run side by side.
-        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 2 } else { 1 };
+        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 3 } else { 1 };
         let vectors: Vec<(usize, usize)> = (0..sums.len())
             .map(|number| (number, number % product.vectors * LANES))
             .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(LANES)))

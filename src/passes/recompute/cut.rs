@@ -1,0 +1,157 @@
+//! Which values are kept: a minimum cut.
+//!
+//! Every value of the forward half is an edge as wide as its bytes, from *computed* to *at hand in the gradient*. What the gradient reads has to be at hand. A value that is cheap is also at
+//! hand if all that it is made of is, so a line from these to it cannot be cut. The narrowest cut between what can only be computed once and what
+//! the gradient reads is the least that has to be kept; of several, the one nearest to the readers computes the least again.
+
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+
+use super::super::fuse::classify::Class;
+use super::reads_buffers;
+use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::ops::Op;
+
+/// A value of more instructions than this is kept: reading it back takes no longer.
+const DEAREST: u32 = 10;
+
+/// What computing a value again costs beside its kernel's time, in bytes: small values are kept.
+const COPY_BYTES: u64 = 4096;
+
+/// While all that is kept is no larger than this, it stays in the cache, and writing a tensor again takes longer than keeping it.
+const CACHED_BYTES: u64 = 16 << 20;
+
+/// Beyond it, a tensor that is written once more for an op that reads buffers costs this part of its bytes.
+const WRITTEN_PART: u64 = 4;
+
+/// More than all tensors together.
+const ENDLESS: u64 = 1 << 50;
+
+/// For each node whether it is computed again for its readers behind `turn`.
+pub fn choose(function: &Function, classes: &[Class], turn: NodeId) -> Vec<bool> {
+    let count = turn.0 as usize + 1;
+    let read = read_late(function, classes, turn);
+    let kept: u64 = (0..count).filter(|i| read[*i].is_some()).map(|i| bytes(function, i)).sum();
+    let written_part = if kept > CACHED_BYTES { WRITTEN_PART } else { 1 };
+    let mut network = Network::new(count);
+    for i in 0..count {
+        let node = function.graph.node(NodeId(i as u32));
+        let (made, at_hand) = (network.made(i), network.at_hand(i));
+        match &classes[i] {
+            Class::Source => network.add(network.source, made, ENDLESS),
+            Class::View(_) | Class::Reshape => {}
+            Class::Pointwise { cost: 0, .. } => {}
+            Class::Pointwise { cost, .. } if *cost <= DEAREST && node.outputs.len() == 1 => {
+                let written = if read[i] == Some(Reader::OfBuffers) { bytes(function, i) / written_part } else { 0 };
+                network.add(network.source, made, COPY_BYTES + written);
+            }
+            // Its operand is written again as well.
+            Class::Opaque if matches!(node.op, Op::Pad(_)) => {
+                network.add(network.source, made, COPY_BYTES + 2 * bytes(function, i) / written_part);
+            }
+            _ => network.add(network.source, made, ENDLESS),
+        }
+        let width = match &classes[i] {
+            Class::Source | Class::Pointwise { cost: 0, .. } => 0,
+            Class::View(_) | Class::Reshape => ENDLESS,
+            _ => bytes(function, i),
+        };
+        network.add(made, at_hand, width);
+        for input in &node.inputs {
+            network.add(network.at_hand(input.node.0 as usize), made, ENDLESS);
+        }
+        if read[i].is_some() {
+            network.add(at_hand, network.readers, ENDLESS);
+        }
+    }
+    let near = network.nearest_cut();
+    let again = |i: usize| i < count && near[network.made(i).index()] && !matches!(classes[i], Class::Source);
+    let again: Vec<bool> = (0..function.graph.len()).map(again).collect();
+    debug_assert!((0..count).all(|i| !again[i] || function.graph.node(NodeId(i as u32)).outputs.len() == 1));
+    again
+}
+
+/// How the gradient reads a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reader {
+    OfElements,
+    OfBuffers,
+}
+
+/// For each node of the forward half whether a node behind the turn reads it. What reads a view of a value reads the value.
+fn read_late(function: &Function, classes: &[Class], turn: NodeId) -> Vec<Option<Reader>> {
+    let mut read: Vec<Option<Reader>> = vec![None; turn.0 as usize + 1];
+    for (id, node) in function.graph.nodes().skip(read.len()) {
+        let how = if reads_buffers(&classes[id.0 as usize]) { Reader::OfBuffers } else { Reader::OfElements };
+        for input in node.inputs.iter().filter(|v| v.node <= turn) {
+            let mut value = *input;
+            loop {
+                let at = &mut read[value.node.0 as usize];
+                *at = (*at).max(Some(how));
+                match classes[value.node.0 as usize] {
+                    Class::View(_) | Class::Reshape => value = function.graph.node(value.node).inputs[0],
+                    _ => break,
+                }
+            }
+        }
+    }
+    read
+}
+
+fn bytes(function: &Function, node: usize) -> u64 {
+    let of = |output: u32| {
+        let ty = function.graph.type_of(ValueId { node: NodeId(node as u32), output });
+        (ty.elements().unwrap_or(0) * ty.dtype.bytes()) as u64
+    };
+    (0..function.graph.node(NodeId(node as u32)).outputs.len() as u32).map(of).sum()
+}
+
+/// The values as edges between what is made and what is at hand.
+struct Network {
+    graph: DiGraph<(), u64>,
+    source: NodeIndex,
+    readers: NodeIndex,
+}
+
+impl Network {
+    fn new(values: usize) -> Network {
+        let mut graph = DiGraph::with_capacity(2 * values + 2, 4 * values);
+        (0..2 * values).for_each(|_| {
+            graph.add_node(());
+        });
+        let (source, readers) = (graph.add_node(()), graph.add_node(()));
+        Network { graph, source, readers }
+    }
+
+    fn made(&self, value: usize) -> NodeIndex {
+        NodeIndex::new(2 * value)
+    }
+
+    fn at_hand(&self, value: usize) -> NodeIndex {
+        NodeIndex::new(2 * value + 1)
+    }
+
+    fn add(&mut self, from: NodeIndex, to: NodeIndex, width: u64) {
+        self.graph.add_edge(from, to, width);
+    }
+
+    /// Which ends of edges are on the readers' side of the minimum cut that is nearest to them.
+    fn nearest_cut(&self) -> Vec<bool> {
+        let (_, flow) = petgraph::algo::dinics(&self.graph, self.source, self.readers);
+        let mut near = vec![false; self.graph.node_count()];
+        near[self.readers.index()] = true;
+        let mut stack = vec![self.readers];
+        while let Some(node) = stack.pop() {
+            let into = self.graph.edges_directed(node, petgraph::Direction::Incoming);
+            let before = into.filter(|e| flow[e.id().index()] < *e.weight()).map(|e| e.source());
+            let out_of = self.graph.edges_directed(node, petgraph::Direction::Outgoing);
+            let behind = out_of.filter(|e| flow[e.id().index()] > 0).map(|e| e.target());
+            for next in before.chain(behind) {
+                if !std::mem::replace(&mut near[next.index()], true) {
+                    stack.push(next);
+                }
+            }
+        }
+        near
+    }
+}
