@@ -173,8 +173,9 @@ impl Compiled {
         self.extra_sizes.insert(Symbol(symbol.into()), size);
     }
 
-    /// Limits the bytes of what a training step keeps from the rounds of its `scan`s, 1 GiB by default: where they keep more, long ones keep only the carries
-    /// at about the square root of their rounds and run the others again. Results are the same but for the order in which gradients are added up.
+    /// Limits the bytes of what a training step keeps for its gradients, 1 GiB by default. Where the rounds of `scan`s keep more, long ones keep only the carries
+    /// at about the square root of their rounds and run the others again. Where the rest of the step would keep more, also dear values are computed again.
+    /// Products are not, so the limit may not be reached. Results are the same but for the order in which gradients of `scan`s are added up.
     pub fn set_memory(&mut self, bytes: u64) {
         self.limits.memory = bytes;
     }

@@ -47,7 +47,7 @@ pub struct PassError {
 /// What passes may use and do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that gradients of loops keep from the rounds beside the carries.
+    /// Bytes that gradients keep, of the rounds of loops beside their carries and of everything else: see [`segment`] and [`recompute`].
     pub memory: u64,
     /// Whether to leave out what multiplies less and rounds more.
     pub exact: bool,

@@ -26,14 +26,14 @@ pub const PASS: GraphPass =
 /// No reader computes more nodes again than this.
 const LONGEST: usize = 24;
 
-fn run(function: &Function, _: &Limits) -> Result<Function, PassError> {
+fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let Some(turn) = turn(function) else { return Ok(function.clone()) };
     let function = &masks_of_results(function, turn);
     if function.graph.nodes().any(|(_, n)| n.outputs.iter().any(|ty| ty.elements().is_none())) {
         return Ok(function.clone());
     }
     let classes = classify(function);
-    let again = cut::choose(function, &classes, turn);
+    let again = cut::choose(function, &classes, turn, limits.memory);
     if !again.contains(&true) {
         return Ok(function.clone());
     }
@@ -137,5 +137,55 @@ impl Recomputing<'_> {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::text;
+    use crate::passes::Limits;
+
+    /// A dense layer with a positive part, and a gradient by its weights.
+    const STEP: &str = "function f
+        argument x: input f32[64, 64]
+        argument w: parameter f32[64, 64]
+        %0 = argument() index=0 dtype=f32 shape=[64, 64] : f32[64, 64]
+        %1 = argument() index=1 dtype=f32 shape=[64, 64] : f32[64, 64]
+        %2 = contract(%0, %1) left=[0, 1] right=[1, 2] result=[0, 2] : f32[64, 64]
+        %3 = constant() value=0.0 dtype=f32 shape=[64, 64] : f32[64, 64]
+        %4 = map(%2, %3) function=max : f32[64, 64]
+        %5 = map(%4) function=exp : f32[64, 64]
+        %6 = reduce(%5) monoid=sum axes=[0, 1] : f32[]
+        %7 = map(%2, %3) function=greater : bool[64, 64]
+        %8 = map(%7, %5, %3) function=select : f32[64, 64]
+        %9 = contract(%0, %8) left=[0, 1] right=[0, 2] result=[1, 2] : f32[64, 64]
+        result loss: loss = %6
+        result w: update 1 = %9";
+
+    fn after(memory: u64) -> String {
+        let limits = Limits { memory, ..Limits::default() };
+        super::PASS.apply_within(&text::parse(STEP).unwrap(), &limits).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_mask_is_read_off_the_maximum() {
+        let printed = after(1 << 30);
+        // The exponential is dear, so that it is kept; of the product nothing but the maximum is.
+        assert!(printed.contains("%7 = map(%4, %3) function=greater"), "{printed}");
+        assert!(printed.contains("%8 = map(%7, %5, %3) function=select"), "{printed}");
+    }
+
+    #[test]
+    fn a_narrow_limit_keeps_one_value_and_computes_the_rest_again() {
+        let printed = after(0);
+        let exponentials = printed.lines().filter(|line| line.contains("function=exp")).count();
+        assert_eq!(exponentials, 2, "{printed}");
+    }
+
+    #[test]
+    fn a_function_without_a_loss_stays_as_it_is() {
+        let inference = STEP.replace("result loss: loss", "result loss: output");
+        let function = text::parse(&inference).unwrap();
+        assert_eq!(super::PASS.apply(&function).unwrap().to_string(), function.to_string());
     }
 }

@@ -231,11 +231,13 @@ impl Draft {
         for _ in 0..1 + choices.below(3) {
             chosen.extend(self.values.get(choices.below(self.values.len())));
         }
-        let mut results: Vec<FunctionResult> = chosen
-            .iter()
-            .enumerate()
-            .map(|(i, value)| FunctionResult { name: format!("y{i}"), role: ResultRole::Output, value: *value })
-            .collect();
+        // What comes behind a loss may compute again what is before it.
+        let mut result = |(i, value): (usize, &ValueId)| {
+            let is_loss = self.b.type_of(*value).shape.is_empty() && self.b.dtype_of(*value) == DType::F32;
+            let role = if is_loss && !choices.rarely(3) { ResultRole::Loss } else { ResultRole::Output };
+            FunctionResult { name: format!("y{i}"), role, value: *value }
+        };
+        let mut results: Vec<FunctionResult> = chosen.iter().enumerate().map(&mut result).collect();
         for (index, argument) in self.arguments.iter().enumerate().filter(|(_, a)| a.role == Role::State) {
             let same = |v: &&ValueId| self.b.type_of(**v) == &argument.ty;
             if let Some(value) = self.values.iter().rev().find(same) {

@@ -8,7 +8,7 @@ use nnc::ir::loops::{self, Place, Program};
 use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
 use nnc::ir::{interpret, text, verify};
-use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, fuse, lower};
+use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, Limits, fuse, lower};
 
 use super::rounding::{self, Bounded};
 use super::{bytes_of, memory_of, results_in, run_loaded, work};
@@ -94,7 +94,7 @@ fn meaning(function: &Function, arguments: &[Tensor], texts: bool) -> Result<(Fu
 
 /// The function after the passes without which it cannot be lowered.
 fn unoptimized(function: &Function) -> Result<Function, String> {
-    const OPTIMIZING: [&str; 5] = ["accumulate", "simplify", "cse", "dce", "hoist"];
+    const OPTIMIZING: [&str; 6] = ["accumulate", "simplify", "cse", "dce", "hoist", "recompute"];
     let needed = GRAPH_PASSES.iter().filter(|p| !OPTIMIZING.contains(&p.name));
     needed.into_iter().try_fold(function.clone(), |f, pass| pass.apply(&f).map_err(|e| format!("{}: {e}", pass.name)))
 }
@@ -128,7 +128,10 @@ fn through_passes(
 ) -> Result<Function, String> {
     let mut optimized = function.clone();
     for pass in GRAPH_PASSES {
-        optimized = pass.apply(&optimized).map_err(|e| format!("{}: {e}", pass.name))?;
+        // Tensors are small here: without a limit all of them would be kept.
+        let memory = if pass.name == "recompute" { 0 } else { Limits::default().memory };
+        let limits = Limits { memory, ..Limits::default() };
+        optimized = pass.apply_within(&optimized, &limits).map_err(|e| format!("{}: {e}", pass.name))?;
         well_formed(&optimized, texts).map_err(|e| format!("after {}: {e}", pass.name))?;
     }
     let found = interpret::run(&optimized, arguments)?;

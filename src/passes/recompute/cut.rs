@@ -12,27 +12,41 @@ use super::reads_buffers;
 use crate::ir::graph::{Function, NodeId, ValueId};
 use crate::ir::ops::Op;
 
-/// A value of more instructions than this is kept: reading it back takes no longer.
-const DEAREST: u32 = 10;
-
-/// What computing a value again costs beside its kernel's time, in bytes: small values are kept.
-const COPY_BYTES: u64 = 4096;
-
 /// While all that is kept is no larger than this, it stays in the cache, and writing a tensor again takes longer than keeping it.
 const CACHED_BYTES: u64 = 16 << 20;
 
-/// Beyond it, a tensor that is written once more for an op that reads buffers costs this part of its bytes.
-const WRITTEN_PART: u64 = 4;
+/// What computing again costs, in bytes kept.
+struct Prices {
+    /// A value of more instructions than this is kept.
+    dearest: u32,
+    /// For any value: small ones are kept.
+    value: u64,
+    /// One part in so many of a tensor that is written once more for an op that reads buffers.
+    written_part: u64,
+}
+
+impl Prices {
+    /// Where the gradient reads so many bytes of the forward half, and so many are to be kept at most.
+    fn of(read: u64, memory: u64) -> Prices {
+        match read {
+            _ if read > memory => Prices { dearest: 100, value: 0, written_part: 8 },
+            // Beyond the cache, reading a value takes as long as some operations.
+            _ if read > CACHED_BYTES => Prices { dearest: 10, value: 4096, written_part: 4 },
+            _ => Prices { dearest: 10, value: 4096, written_part: 1 },
+        }
+    }
+}
 
 /// More than all tensors together.
 const ENDLESS: u64 = 1 << 50;
 
-/// For each node whether it is computed again for its readers behind `turn`.
-pub fn choose(function: &Function, classes: &[Class], turn: NodeId) -> Vec<bool> {
+/// For each node whether it is computed again for its readers behind `turn`, where the gradient is to keep at most so many bytes.
+pub fn choose(function: &Function, classes: &[Class], turn: NodeId, memory: u64) -> Vec<bool> {
     let count = turn.0 as usize + 1;
     let read = read_late(function, classes, turn);
-    let kept: u64 = (0..count).filter(|i| read[*i].is_some()).map(|i| bytes(function, i)).sum();
-    let written_part = if kept > CACHED_BYTES { WRITTEN_PART } else { 1 };
+    let moves = |i: &usize| matches!(classes[*i], Class::Source | Class::View(_) | Class::Reshape);
+    let prices =
+        Prices::of((0..count).filter(|i| read[*i].is_some() && !moves(i)).map(|i| bytes(function, i)).sum(), memory);
     let mut network = Network::new(count);
     for i in 0..count {
         let node = function.graph.node(NodeId(i as u32));
@@ -41,13 +55,13 @@ pub fn choose(function: &Function, classes: &[Class], turn: NodeId) -> Vec<bool>
             Class::Source => network.add(network.source, made, ENDLESS),
             Class::View(_) | Class::Reshape => {}
             Class::Pointwise { cost: 0, .. } => {}
-            Class::Pointwise { cost, .. } if *cost <= DEAREST && node.outputs.len() == 1 => {
-                let written = if read[i] == Some(Reader::OfBuffers) { bytes(function, i) / written_part } else { 0 };
-                network.add(network.source, made, COPY_BYTES + written);
+            Class::Pointwise { cost, .. } if *cost <= prices.dearest && node.outputs.len() == 1 => {
+                let written = if read[i] == Some(Reader::OfBuffers) { bytes(function, i) } else { 0 };
+                network.add(network.source, made, prices.value + written / prices.written_part);
             }
             // Its operand is written again as well.
             Class::Opaque if matches!(node.op, Op::Pad(_)) => {
-                network.add(network.source, made, COPY_BYTES + 2 * bytes(function, i) / written_part);
+                network.add(network.source, made, prices.value + 2 * bytes(function, i) / prices.written_part);
             }
             _ => network.add(network.source, made, ENDLESS),
         }
