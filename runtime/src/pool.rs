@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use crate::core;
+
 /// A compiled kernel: the pointers of its buffers, and the range of its parallel variable.
 pub type Kernel = unsafe extern "C" fn(*const *mut u8, u64, u64);
 
@@ -54,6 +56,8 @@ struct Shared {
     next: Vec<Share>,
     /// Workers that sleep or are about to.
     asleep: AtomicUsize,
+    /// The core on which the caller opened the job.
+    caller: AtomicUsize,
     /// Whether the caller sleeps or is about to.
     waiting: AtomicBool,
     /// For those that sleep: nothing is behind the lock but the order of looking and waiting.
@@ -119,6 +123,7 @@ impl Pool {
             busy: AtomicUsize::new(0),
             next: (0..threads.max(1)).map(|_| Share(AtomicU64::new(0))).collect(),
             asleep: AtomicUsize::new(0),
+            caller: AtomicUsize::new(core::NOWHERE),
             waiting: AtomicBool::new(false),
             sleep: Mutex::new(()),
             begun: Condvar::new(),
@@ -181,6 +186,7 @@ impl Shared {
         for (share, next) in (0..job.shares).zip(&self.next) {
             next.0.store(job.share(share).0, Ordering::Relaxed);
         }
+        self.caller.store(core::current(), Ordering::Relaxed);
         self.open.store(number, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) > 0 {
             self.wake();
@@ -211,6 +217,10 @@ impl Shared {
         let mut seen = CLOSED;
         loop {
             self.await_job(seen);
+            let core = core::current();
+            if core == self.caller.load(Ordering::Relaxed) {
+                core::leave(core);
+            }
             self.busy.fetch_add(1, Ordering::SeqCst);
             let number = self.open.load(Ordering::SeqCst);
             if number == END {
