@@ -59,21 +59,19 @@ fn reduce(m: &mut Math<'_, '_>, x: Value) -> Reduced {
     let (log2e, magic) = (m.constant(LOG2_E), m.constant(m.format().magic));
     let shifted = m.fma(x, log2e, magic);
     let n = m.sub(shifted, magic);
-    let minus_n = m.neg(n);
     let ln2 = m.pick(LN_2_F32, LN_2_F64);
-    let (high, low) = (m.constant(ln2[0]), m.constant(ln2[1]));
+    let (minus_high, minus_low) = (m.constant(-ln2[0]), m.constant(-ln2[1]));
     // x and n ln 2 agree in their leading bits, so this is nearly exact.
-    let near = m.fma(minus_n, high, x);
-    let r = m.fma(minus_n, low, near);
+    let near = m.fma(n, minus_high, x);
+    let r = m.fma(n, minus_low, near);
     Reduced { shifted, n, r, near }
 }
 
 /// What rounding took from r.
 fn r_rest(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
-    let low = m.constant(m.pick(LN_2_F32, LN_2_F64)[1]);
-    let minus_n = m.neg(reduced.n);
+    let minus_low = m.constant(-m.pick(LN_2_F32, LN_2_F64)[1]);
     let taken = m.sub(reduced.near, reduced.r);
-    m.fma(minus_n, low, taken)
+    m.fma(reduced.n, minus_low, taken)
 }
 
 fn tail(m: &mut Math<'_, '_>, r: Value) -> Value {
@@ -128,12 +126,27 @@ pub(super) fn exp(m: &mut Math<'_, '_>, x: Value) -> Value {
     let x = m.at_most(x, high);
     let x = m.at_least(x, low);
     let reduced = reduce(m, x);
+    let sum = exp_reduced(m, &reduced);
+    scale(m, sum, &reduced)
+}
+
+/// exp(r).
+fn exp_reduced(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
     let p = tail(m, reduced.r);
     let square = m.mul(reduced.r, reduced.r);
     let rest = m.fma(square, p, reduced.r);
     let one = m.constant(1.0);
-    let sum = m.add(rest, one);
-    scale(m, sum, &reduced)
+    m.add(rest, one)
+}
+
+/// The same as `exp` of an x whose result is a normal number; of anything else it is some number.
+pub(super) fn exp_to_normal(m: &mut Math<'_, '_>, x: Value) -> Value {
+    let reduced = reduce(m, x);
+    let sum = exp_reduced(m, &reduced);
+    let (sum, shifted) = (m.bits(sum), m.bits(reduced.shifted));
+    let exponent = m.shift_left(shifted, m.format().fraction);
+    let scaled = m.add(sum, exponent);
+    m.float_of(scaled)
 }
 
 /// exp(x + rest) for f64, |rest| far below |x|, to a little over half a unit in the last place.
