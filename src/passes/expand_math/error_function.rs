@@ -67,7 +67,6 @@ const LARGE_F64: [f64; 19] = [
     -1.039_026_946_718_759_6e-12,
 ];
 
-
 /// exp(-t² - h).
 fn exp_of_square_and(m: &mut Math<'_, '_>, t: Value, h: Value) -> Value {
     let minus_t = m.neg(t);

@@ -55,6 +55,9 @@ const MOST_COPIES: u64 = 2;
 /// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is most of a cache line.
 const LEFT_PANEL: u64 = 12;
 
+/// In so many rounds a packed copy of an operand pays.
+const MANY_ROUNDS: u64 = 8;
+
 /// Bytes that stay in the second cache while others pass through it.
 const NEAR: u64 = 1 << 18;
 
@@ -81,12 +84,19 @@ impl TileShape {
     /// The shape for a right operand that is read in place by few rows: for one row narrower where that leaves no rest, which one thread would have to do,
     /// unless every row of the operand is on a page of its own, since each tile goes through all of them.
     fn in_place(dtype: DType, contract: &Contract) -> TileShape {
-        let rows = contract.rows.min(4);
-        let lanes = vector_lanes(dtype);
-        let (widest, narrower) = (ACCUMULATORS / rows * lanes, FEWEST_SUMS * lanes);
-        let no_rest = !contract.columns.is_multiple_of(widest) && contract.columns.is_multiple_of(narrower);
         let short = contract.right.row_stride.unsigned_abs() * (dtype.bytes() as u64) < PAGE;
-        TileShape { rows, columns: if rows == 1 && no_rest && short { narrower } else { widest } }
+        if contract.rows == 1 && short {
+            return TileShape::of_one_row(dtype, contract.columns);
+        }
+        let rows = contract.rows.min(4);
+        TileShape { rows, columns: ACCUMULATORS / rows * vector_lanes(dtype) }
+    }
+
+    /// The shape for one row: as wide as can be, or narrower where only that leaves no rest.
+    fn of_one_row(dtype: DType, columns: u64) -> TileShape {
+        let [widest, narrower] = [ACCUMULATORS, FEWEST_SUMS].map(|sums| sums * vector_lanes(dtype));
+        let no_rest = !columns.is_multiple_of(widest) && columns.is_multiple_of(narrower);
+        TileShape { rows: 1, columns: if no_rest { narrower } else { widest } }
     }
 }
 
@@ -118,9 +128,10 @@ pub fn tile(program: Program) -> Program {
     Program { name, buffers, kernels, steps, pointers, arena_bytes }
 }
 
-/// A repeat that is being written: its variable and the buffers that its steps write.
+/// A repeat that is being written: its variable, its rounds and the buffers that its steps write.
 struct Around {
     var: LoopVar,
+    count: u64,
     written: BTreeSet<u32>,
 }
 
@@ -150,7 +161,7 @@ impl Tiler {
     fn repeat(&mut self, kernels: &[Kernel], repeat: Repeat) {
         let written: BTreeSet<u32> = written(&repeat.steps, kernels).into_iter().collect();
         self.packed.retain(|(source, _), _| !written.contains(&source.buffer));
-        self.repeats.push(Around { var: repeat.var, written });
+        self.repeats.push(Around { var: repeat.var, count: repeat.count, written });
         self.shared.enter();
         self.steps(kernels, repeat.steps);
         let steps = self.shared.leave();
@@ -166,6 +177,15 @@ impl Tiler {
     fn packing_depth(&self, source: &Section) -> usize {
         let changes = |a: &Around| a.written.contains(&source.buffer) || source.offset.coefficient(a.var) != 0;
         self.repeats.iter().rposition(changes).map_or(0, |at| at + 1)
+    }
+
+    /// Whether the right operand of a product of one row is read in so many rounds of repeats that it is packed for them: in place its columns, of which each thread takes
+    /// some, lie in few sets of the caches, and on as many pages as it has rows.
+    fn is_read_again(&self, call: &Call, site: &Site, dtype: DType) -> bool {
+        let right = &call.buffers[site.contract.right.buffer.0 as usize];
+        let rounds = self.repeats[self.packing_depth(right)..].iter().fold(1u64, |n, r| n.saturating_mul(r.count));
+        let bytes = site.contract.columns.saturating_mul(site.contract.steps()) * dtype.bytes() as u64;
+        site.contract.rows == 1 && rounds >= MANY_ROUNDS && bytes >= NEAR / 2
     }
 
     fn call(&mut self, kernel: &Kernel, call: Call) {
@@ -185,11 +205,13 @@ impl Tiler {
         let same_right = |var: LoopVar| contract.right.address.coefficient(var) == 0;
         let rows = site.around.iter().filter(|a| same_right(a.0)).fold(contract.rows, |n, a| n.saturating_mul(a.1));
         let few_rows = rows <= FEW_ROWS && contract.right.column_stride == 1;
+        let again = few_rows && self.is_read_again(call, site, dtype);
         let shape = match few_rows {
+            true if again => TileShape::of_one_row(dtype, contract.columns),
             true => TileShape::in_place(dtype, contract),
             false => TileShape::for_product(dtype, contract.columns),
         };
-        let in_place = few_rows || is_panels(&contract.right, contract.columns, shape);
+        let in_place = few_rows && !again || is_panels(&contract.right, contract.columns, shape);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
         let mut layout = Layout { shape, left_panel: None, right_packed: false, panels_outside: false };
         if !in_place {
