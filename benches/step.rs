@@ -4,7 +4,8 @@
 //! model's own first values, FILE holds the raw little-endian elements of an input or target, and what follows `--` are arguments of the
 //! model. It says `ready MILLISECONDS WORKSPACE_BYTES OPERATIONS` after compiling; then for each line it answers:
 //! `parameters` → `parameters PATH:DTYPE:DIM,DIM ...`; `load FILE` → `loaded`; `losses N` → `losses A,B,...` of N steps;
-//! `outputs FILE` → `outputs COUNT` with the first output written as raw `f32`; `steps N` → `seconds T` for N calls; `clock` → `ghz F`.
+//! `outputs FILE` → `outputs COUNT` with the first output written as raw `f32`; `steps N` → `seconds T` for N calls; `memory` → `bytes N` of parameters,
+//! states, the batch and the workspace; `clock` → `ghz F`.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -27,6 +28,7 @@ type Fields = Vec<(String, DType, Vec<u8>)>;
 struct Contestant {
     session: Session,
     entry: Entry,
+    rows: usize,
     fields: Fields,
 }
 
@@ -45,7 +47,7 @@ fn main() -> Answer<()> {
         "infer" => Entry::Infer,
         other => return Err(format!("an entry is `train` or `infer`, not `{other}`").into()),
     };
-    let rows = rows.parse()?;
+    let rows: usize = rows.parse()?;
     let start = Instant::now();
     let mut session = compile(Path::new(model), threads.parse()?, &settings)?;
     session.prepare(entry, rows)?;
@@ -56,7 +58,7 @@ fn main() -> Answer<()> {
     }
     let operations = operations(&session, entry, rows)?;
     let fields = read(&session, inputs)?;
-    let mut contestant = Contestant { session, entry, fields };
+    let mut contestant = Contestant { session, entry, rows, fields };
     answer(&format!("ready {compile_ms} {workspace} {operations}"))?;
     for line in std::io::stdin().lock().lines() {
         answer(&contestant.obey(&line?)?)?;
@@ -100,6 +102,11 @@ impl Contestant {
                     self.call()?;
                 }
                 Ok(format!("seconds {}", start.elapsed().as_secs_f64()))
+            }
+            "memory" => {
+                let kept = self.session.parameters().bytes() + self.session.optimizer_bytes().len();
+                let batch: usize = self.fields.iter().map(|(_, _, bytes)| bytes.len()).sum();
+                Ok(format!("bytes {}", kept + batch + self.session.workspace_bytes(self.entry, self.rows)))
             }
             "clock" => Ok(format!("ghz {}", clock())),
             _ => Err(format!("unknown request `{line}`").into()),

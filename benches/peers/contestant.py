@@ -68,6 +68,10 @@ class Contestant:
         """Seconds a step, over `count` steps."""
         return float(self.ask("steps", count, answer="seconds")) / count
 
+    def memory(self):
+        """Bytes that a training step takes, all in all; 0 if nobody knows."""
+        return int(self.ask("memory", answer="bytes"))
+
     def close(self):
         self.process.stdin.close()
         self.process.wait()

@@ -39,18 +39,19 @@ def table(result):
         "",
         f"{result['repeats']} turns each; clock {clock:.2f} GHz; workspace of nnc {result['workspace'] / 2**20:.1f} MiB",
         "",
-        "| | a step, median (quartiles) | nnc / it | flop a cycle | ready in | largest difference |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | a step, median (quartiles) | nnc / it | flop a cycle | memory of a step | ready in | largest difference |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, seconds in result["seconds"].items():
         middle = statistics.median(seconds)
         density = result["operations"] / (middle * clock * 1e9)
         difference = result["differences"].get(name)
         shown = "" if difference is None else f"{difference:.0e}"
+        memory = f"{result['memory'][name] / 2**20:.1f} MiB" if result["memory"].get(name) else ""
         lines.append(
-            f"| {name} | {text_of(seconds)} | {ours / middle:.2f} | {density:.1f} | {result['ready_ms'][name]:.0f} ms | {shown} |"
+            f"| {name} | {text_of(seconds)} | {ours / middle:.2f} | {density:.1f} | {memory} | {result['ready_ms'][name]:.0f} ms | {shown} |"
         )
-    lines += [f"| {name} | not available: {reason} | | | | |" for name, reason in result["unavailable"].items()]
+    lines += [f"| {name} | not available: {reason} | | | | | |" for name, reason in result["unavailable"].items()]
     return "\n".join(lines) + "\n"
 
 

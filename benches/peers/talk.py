@@ -1,7 +1,7 @@
 """A peer's side of the talk with `benches/run`; benches/step.rs is nnc's side.
 
 `PEER.py VARIANT KEY WEIGHTS THREADS [NAME=FILE]...`. It says `ready MILLISECONDS WORKSPACE_BYTES VERSION` (the bytes are 0: unknown) or
-`unavailable REASON`; then it answers `losses N`, `outputs FILE` and `steps N` as benches/step.rs does.
+`unavailable REASON`; then it answers `losses N`, `outputs FILE`, `steps N` and, if it can, `memory` as benches/step.rs does.
 """
 import sys
 import time
@@ -35,7 +35,8 @@ def serve(make):
         raise
     print("ready", 1e3 * (time.perf_counter() - start), 0, version, file=talk, flush=True)
     for line in sys.stdin:
-        word, argument = line.split()
+        word, *rest = line.split()
+        argument = "".join(rest)
         if word == "losses":
             answer = "losses " + ",".join(repr(float(x)) for x in peer.losses(int(argument)))
         elif word == "outputs":
@@ -46,6 +47,8 @@ def serve(make):
             begin = time.perf_counter()
             peer.steps(int(argument))
             answer = f"seconds {time.perf_counter() - begin}"
+        elif word == "memory":
+            answer = f"bytes {peer.step_bytes() if hasattr(peer, 'step_bytes') else 0}"
         else:
             sys.exit(f"unknown request {line!r}")
         print(answer, file=talk, flush=True)

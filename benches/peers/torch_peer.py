@@ -48,6 +48,7 @@ class Torch:
                 self.batch["image"] = self.batch["image"].to(memory_format=torch.channels_last)
         training = workload.entry == "train"
         network.train(training)
+        self.network = network
         if training:
             trained = [p for p in network.parameters() if p.requires_grad]
             self.optimizer = optimizer_of(workload.optimizer, trained)
@@ -87,6 +88,21 @@ class Torch:
     def infer(self):
         with torch.inference_mode():
             return self.function(self.batch)
+
+    def step_bytes(self):
+        """Bytes of parameters, states, the batch, and the most that a step allocates beside them, gradients included."""
+        self.train()
+        self.optimizer.zero_grad()
+        states = [value for state in self.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        kept = [*self.network.parameters(), *self.network.buffers(), *states, *self.batch.values()]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            self.train()
+        used = most = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                used += event.nbytes()
+                most = max(most, used)
+        return most + sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
     def losses(self, count):
         return [self.train().item() for _ in range(count)]
