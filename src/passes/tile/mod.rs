@@ -179,13 +179,13 @@ impl Tiler {
         self.repeats.iter().rposition(changes).map_or(0, |at| at + 1)
     }
 
-    /// Whether the right operand of a product of one row is read in so many rounds of repeats that it is packed for them: in place its columns, of which each thread takes
+    /// Whether the right operand of a product of few rows is read in so many rounds of repeats that it is packed for them: in place its columns, of which each thread takes
     /// some, lie in few sets of the caches, and on as many pages as it has rows.
     fn is_read_again(&self, call: &Call, site: &Site, dtype: DType) -> bool {
         let right = &call.buffers[site.contract.right.buffer.0 as usize];
         let rounds = self.repeats[self.packing_depth(right)..].iter().fold(1u64, |n, r| n.saturating_mul(r.count));
         let bytes = site.contract.columns.saturating_mul(site.contract.steps()) * dtype.bytes() as u64;
-        site.contract.rows == 1 && rounds >= MANY_ROUNDS && bytes >= NEAR / 2
+        rounds >= MANY_ROUNDS && bytes >= NEAR / 2
     }
 
     fn call(&mut self, kernel: &Kernel, call: Call) {
@@ -206,10 +206,11 @@ impl Tiler {
         let rows = site.around.iter().filter(|a| same_right(a.0)).fold(contract.rows, |n, a| n.saturating_mul(a.1));
         let few_rows = rows <= FEW_ROWS && contract.right.column_stride == 1;
         let again = few_rows && self.is_read_again(call, site, dtype);
-        let shape = match few_rows {
-            true if again => TileShape::of_one_row(dtype, contract.columns),
-            true => TileShape::in_place(dtype, contract),
-            false => TileShape::for_product(dtype, contract.columns),
+        let shape = match (few_rows, contract.rows) {
+            (true, 1) if again => TileShape::of_one_row(dtype, contract.columns),
+            (true, 1..=4) => TileShape::in_place(dtype, contract),
+            (true, _) if !again => TileShape::in_place(dtype, contract),
+            _ => TileShape::for_product(dtype, contract.columns),
         };
         let in_place = few_rows && !again || is_panels(&contract.right, contract.columns, shape);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
