@@ -150,11 +150,16 @@ fn results_of(function: &Function, values: Vec<Vec<Bounded>>) -> Vec<Bounded> {
 
 /// The program of a function, verified after each pass; with or without tiles.
 pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
+    compile_within(function, tiles, &Limits::default())
+}
+
+/// As `compile`, within limits.
+pub fn compile_within(function: &Function, tiles: bool, limits: &Limits) -> Result<Program, String> {
     let verified =
         |p: Program, after: &str| loops::verify::program(&p).map(|()| p).map_err(|e| format!("after {after}: {e}"));
     let mut program = verified(lower::lower(&fuse::fuse(function)).map_err(|e| format!("lower: {e}"))?, "lower")?;
     for pass in LOOP_PASSES.iter().filter(|p| tiles || p.name != "tile") {
-        let next = (pass.run)(program).map_err(|e| format!("{}: {e}", pass.name))?;
+        let next = (pass.run)(program, limits).map_err(|e| format!("{}: {e}", pass.name))?;
         program = verified(next, pass.name)?;
     }
     Ok(program)
@@ -212,7 +217,7 @@ fn machine(function: &Function, arguments: &[Tensor], bounds: &[Bounded], all: b
 }
 
 /// Whether two memories hold the same bits, any NaN being as good as another.
-fn same(what: &str, program: &Program, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
+pub fn same(what: &str, program: &Program, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
     for buffer in &program.buffers {
         let Place::Argument { index } = buffer.place else { continue };
         let (a, b) = (&one[index as usize], &other[index as usize]);
