@@ -15,6 +15,8 @@ mod numerics;
 mod programs;
 #[path = "wide/mod.rs"]
 mod wide;
+#[path = "wide/programs.rs"]
+mod wide_programs;
 #[path = "programs/writer.rs"]
 mod writer;
 

@@ -1,6 +1,6 @@
 //! Wide code with AVX-512, which is compared with the interpreter on an emulated machine, and what instructions wide code has.
 //!
-//! `cargo test --test backend --test lowering -- --ignored --nocapture avx512` runs the emulator, Bochs, if it is installed.
+//! `cargo test --test backend --test lowering --test differential -- --ignored --nocapture avx512` runs the emulator, Bochs, if it is installed.
 
 use nnc::codegen::x86::{self, Vectors};
 use nnc::ir::loops::text;

@@ -8,8 +8,10 @@ use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain}
 use crate::ir::loops::{self, Affine, BufferId, Cut, Matrix, Tile};
 use crate::ir::types::DType;
 
-/// Steps of k written out in one round of the inner loop.
-const UNROLL: u64 = 4;
+/// Steps of k written out in one round of the inner loop of a tile of so many sums: a round is long enough without more.
+fn unrolled(sums: usize) -> u64 {
+    if sums > 12 { 2 } else { 4 }
+}
 
 /// An epilogue of at least so many instructions is written for two vectors at a time.
 const LONG_EPILOGUE: usize = 24;
@@ -64,7 +66,7 @@ impl Lowering<'_> {
         let mask = (rest > 4).then(|| self.active_mask(rest)).map(|mask| self.in_register(mask));
         let vectors = columns.div_ceil(lanes);
         let product = Product { tile, axes: axes(tile), row: 4 * tile.left.row_stride, vectors, mask };
-        let farthest = product.axes.last().map_or(0, |a| a.left.abs().max(a.right.abs())) * UNROLL as i64;
+        let farthest = product.axes.last().map_or(0, |a| a.left.abs().max(a.right.abs())) * unrolled(count) as i64;
         if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
             return Err(Unsupported("a tile of far rows"));
         }
@@ -204,13 +206,14 @@ impl Lowering<'_> {
         })
     }
 
-    /// The innermost axis: rounds of [`UNROLL`] steps, then what is left.
+    /// The innermost axis: rounds of several steps, then what is left.
     fn depth(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, sums: &[Virtual]) -> Lowered {
-        self.repeated(axis.count / UNROLL, &mut |this| {
-            (0..UNROLL as i64).for_each(|k| this.step(product, axis, cursor, k, sums));
-            this.advance(cursor, axis, UNROLL as i64)
+        let at_once = unrolled(sums.len());
+        self.repeated(axis.count / at_once, &mut |this| {
+            (0..at_once as i64).for_each(|k| this.step(product, axis, cursor, k, sums));
+            this.advance(cursor, axis, at_once as i64)
         })?;
-        (0..(axis.count % UNROLL) as i64).for_each(|k| self.step(product, axis, cursor, k, sums));
+        (0..(axis.count % at_once) as i64).for_each(|k| self.step(product, axis, cursor, k, sums));
         Ok(())
     }
 
