@@ -5,7 +5,7 @@
 //! progress and from any first seed:
 //!
 //! ```text
-//! GRAPHS=100000 FIRST=0 cargo test --release --test differential -- --ignored --nocapture
+//! GRAPHS=100000 FIRST=0 cargo test --release --test differential -- --ignored --nocapture long_run
 //! ```
 
 mod choices;
@@ -110,7 +110,7 @@ fn graphs_agree_in_all_forms() {
 #[test]
 #[ignore = "needs the emulator Bochs, and a minute"]
 fn avx512_gives_the_same_bits() {
-    let (first, count) = (setting("FIRST", 0), setting("GRAPHS", 300));
+    let (first, count) = (setting("FIRST", 0), setting("EMULATED", 100));
     let example = |seed: u64| {
         let function = draft::function(&sample(seed));
         wide_programs::example(format!("seed {seed}"), &function, &arguments_for(&function))

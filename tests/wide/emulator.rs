@@ -12,6 +12,9 @@ use super::image::{self, Image, MARKER};
 const GUARD: usize = 64;
 const GUARDED: u8 = 0xa5;
 
+/// So much work goes into the memory of one machine.
+const MOST_WORK: usize = 4096;
+
 /// The emulator is stopped after so long.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -47,6 +50,11 @@ pub fn is_installed() -> bool {
 /// # Errors
 /// If the machine stopped before its end, as it does at an instruction that it does not have, or wrote where it must not.
 pub fn run(all: &[Work]) -> Result<Vec<Vec<Vec<u8>>>, String> {
+    let images = all.chunks(MOST_WORK).map(run_image).collect::<Result<Vec<_>, String>>()?;
+    Ok(images.into_iter().flatten().collect())
+}
+
+fn run_image(all: &[Work]) -> Result<Vec<Vec<Vec<u8>>>, String> {
     let mut image = Image::new();
     for work in all {
         place(&mut image, work);

@@ -1,4 +1,4 @@
-//! Functions compiled for AVX-512 beside the same for AVX2, and the former's wide kernels on the emulated machine.
+//! Functions whose tiles are made for AVX-512 beside the same with the usual tiles, and the former's wide kernels on the emulated machine.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::programs::{memory_of, run_loaded};
 use crate::wide::emulator::{self, Call, Work};
 use crate::wide::instructions;
 
-/// A function compiled for AVX-512, its memory before a run, and after a run of what is compiled for AVX2.
+/// A function whose tiles are made for AVX-512, its memory before a run, and after a run with the usual tiles here.
 pub struct Example {
     pub name: String,
     pub program: Program,
@@ -32,8 +32,12 @@ pub fn example(name: String, function: &Function, arguments: &[Tensor]) -> Examp
     let limits = Limits { registers: Registers { bytes, sums }, ..Limits::default() };
     let program = compile_within(&function, true, &limits).unwrap();
     let before = memory_of(&program, arguments);
-    let narrower = compile(&function, true).unwrap();
-    Example { name, after: run(&narrower, before.clone()), program, before }
+    of_programs(name, program, &compile(&function, true).unwrap(), before)
+}
+
+/// Two programs of one function, the first one's tiles made for AVX-512.
+pub fn of_programs(name: String, program: Program, usual: &Program, before: Vec<Vec<u8>>) -> Example {
+    Example { name, after: run(usual, before.clone()), program, before }
 }
 
 /// What this machine's code of a program leaves in memory.
@@ -61,7 +65,10 @@ pub fn emulate(examples: &[Example]) -> Option<usize> {
         }
     }
     let wide = work.len();
-    eprintln!("{wide} calls of kernels in {} programs gave the same bits with AVX-512 as with AVX2", examples.len());
+    eprintln!(
+        "{wide} calls of kernels in {} programs gave the bits of this machine's code with AVX-512",
+        examples.len()
+    );
     Some(wide)
 }
 
