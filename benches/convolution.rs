@@ -14,7 +14,7 @@ use nnc::ir::loops::{Place, Program};
 use nnc::ir::ops::convolve::Convolve;
 use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::types::{DType, TensorType};
-use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, fuse, lower};
+use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, Limits, fuse, lower};
 
 const SAMPLES: usize = 50;
 
@@ -50,7 +50,7 @@ fn case(label: &str, function: &Function) -> Case {
     }
     let mut program = lower::lower(&fuse::fuse(&function)).expect("the function lowers");
     for pass in LOOP_PASSES {
-        program = (pass.run)(program).expect("a pass runs");
+        program = (pass.run)(program, &Limits::default()).expect("a pass runs");
     }
     let loaded = backends()[0].jit(std::slice::from_ref(&program)).expect("the program compiles");
     let (buffers, workspace) = (memory(&program), vec![0; program.arena_bytes as usize]);

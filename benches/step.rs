@@ -132,7 +132,7 @@ impl Contestant {
 /// Floating-point operations of one call as it was compiled, gradients and optimizer included.
 fn operations(session: &Session, entry: Entry, rows: usize) -> Answer<u64> {
     let compiled = session.compiled();
-    let lowered = compiled.program(entry, &compiled.sizes(rows)?, &mut Quiet)?;
+    let lowered = compiled.program(entry, &compiled.sizes(rows)?, &nnc::driver::Target::host(), &mut Quiet)?;
     Ok(cost(&lowered.function).map_or(0, |c| c.flops))
 }
 

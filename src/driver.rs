@@ -296,12 +296,23 @@ impl Compiled {
         function.ok_or(Error::NoEntry { entry: entry.name(), reason })
     }
 
-    /// Runs the stages of one entry at concrete sizes, showing each to `observer`.
+    /// Runs the stages of one entry at concrete sizes, for the given machine, showing each to `observer`.
     ///
     /// # Errors
     /// If the model has no such entry, a size is unknown, or an op has no gradient or no lowering.
-    pub fn program(&self, entry: Entry, sizes: &Sizes, observer: &mut dyn Observer) -> Result<Lowered, Error> {
-        stages::lower(self.function(entry)?, sizes, &self.limits, observer)
+    pub fn program(
+        &self,
+        entry: Entry,
+        sizes: &Sizes,
+        target: &Target,
+        observer: &mut dyn Observer,
+    ) -> Result<Lowered, Error> {
+        stages::lower(self.function(entry)?, sizes, &self.limits_for(target), observer)
+    }
+
+    /// What passes may use and do for a machine.
+    fn limits_for(&self, target: &Target) -> Limits {
+        Limits { registers: stages::registers(target), ..self.limits }
     }
 
     /// For every two kernels of an entry of which one reads what the other makes: their names, and why they are two kernels.

@@ -1,5 +1,7 @@
 //! Lowering against the definition: every op's samples and small functions give in compiled loops what the graph says.
 
+#[path = "lowering/avx512.rs"]
+mod avx512;
 #[path = "lowering/dtypes.rs"]
 mod dtypes;
 #[path = "lowering/gradients.rs"]
@@ -11,6 +13,10 @@ mod mlp;
 #[path = "lowering/numerics.rs"]
 mod numerics;
 mod programs;
+#[path = "wide/mod.rs"]
+mod wide;
+#[path = "wide/programs.rs"]
+mod wide_programs;
 #[path = "programs/writer.rs"]
 mod writer;
 
@@ -56,12 +62,23 @@ fn every_sample_means_what_the_interpreter_says() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Functions with what to call them.
+type Named = Vec<(String, Function)>;
+
+fn all_agree(functions: Named) {
+    for (name, function) in functions {
+        agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+fn training_steps() -> Named {
+    let shapes = [(1, &[3, 2][..]), (6, &[7, 9, 5]), (33, &[50, 65, 10]), (40, &[40, 128, 96, 4])];
+    shapes.map(|(batch, sizes)| (format!("batch {batch}, {sizes:?}"), train_step(batch, sizes))).to_vec()
+}
+
 #[test]
 fn training_steps_of_many_shapes() {
-    for (batch, sizes) in [(1, &[3, 2][..]), (6, &[7, 9, 5]), (33, &[50, 65, 10]), (40, &[40, 128, 96, 4])] {
-        let function = train_step(batch, sizes);
-        agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("batch {batch}, {sizes:?}: {e}"));
-    }
+    all_agree(training_steps());
 }
 
 #[test]
@@ -108,8 +125,7 @@ fn updates_in_place_wait_for_readers_and_swaps_copy() {
     agree(&function, &arguments_for(&function)).unwrap();
 }
 
-#[test]
-fn reductions_of_every_layout() {
+fn reductions() -> Named {
     let shapes: [(&[usize], &[usize]); 12] = [
         (&[5, 300], &[1]),
         (&[300, 5], &[0]),
@@ -124,6 +140,7 @@ fn reductions_of_every_layout() {
         (&[2, 1, 3], &[1]),
         (&[0, 3], &[0]),
     ];
+    let mut all = Vec::new();
     for (shape, axes) in shapes {
         for monoid in [Monoid::Sum, Monoid::Max, Monoid::ArgMin] {
             if monoid == Monoid::ArgMin && shape.contains(&0) {
@@ -134,18 +151,21 @@ fn reductions_of_every_layout() {
             let square = w.map(F::Mul, &[x, x]);
             let y = w.b.reduce(monoid, square, axes, false).unwrap();
             w.result("y", ResultRole::Output, y);
-            let function = w.finish();
-            agree(&function, &arguments_for(&function))
-                .unwrap_or_else(|e| panic!("{monoid:?} {shape:?} {axes:?}: {e}"));
+            all.push((format!("{monoid:?} {shape:?} {axes:?}"), w.finish()));
         }
     }
+    all
+}
+
+#[test]
+fn reductions_of_every_layout() {
+    all_agree(reductions());
 }
 
 /// The labels of both operands and of the result, and the size of each label.
 type Product = (&'static [u32], &'static [u32], &'static [u32], [usize; 5]);
 
-#[test]
-fn contractions_of_every_layout() {
+fn contractions() -> Named {
     let cases: [Product; 18] = [
         // Sums of several blocks.
         (&[0, 1], &[1, 2], &[0, 2], [5, 784, 20, 1, 1]),
@@ -167,6 +187,7 @@ fn contractions_of_every_layout() {
         (&[0, 1], &[1, 2], &[0, 2], [3, 200, 45, 1, 1]),
         (&[0, 1], &[2, 1], &[0, 2], [90, 40, 150, 1, 1]),
     ];
+    let mut all = Vec::new();
     for dtype in [DType::F32, DType::F64] {
         for (left, right, result, sizes) in cases {
             let shape = |labels: &[u32]| labels.iter().map(|l| sizes[*l as usize]).collect::<Vec<_>>();
@@ -179,10 +200,15 @@ fn contractions_of_every_layout() {
             let zero = w.number(0.0, sum);
             let y = w.map(F::Max, &[sum, zero]);
             w.result("y", ResultRole::Output, y);
-            let function = w.finish();
-            agree(&function, &arguments_for(&function)).unwrap_or_else(|e| panic!("{left:?} {right:?} {sizes:?}: {e}"));
+            all.push((format!("{left:?} {right:?} {sizes:?}"), w.finish()));
         }
     }
+    all
+}
+
+#[test]
+fn contractions_of_every_layout() {
+    all_agree(contractions());
 }
 
 #[test]

@@ -161,7 +161,12 @@ fn code_does_not_grow_with_the_rounds() {
                h = x |> lstm(3); output h; loss l = mse(h, y) }}"
         ));
         let compiled = compile("test.nn", &source).unwrap();
-        let lowered = compiled.program(Entry::TrainStep, &compiled.sizes(ROWS).unwrap(), &mut nnc::driver::Quiet);
+        let lowered = compiled.program(
+            Entry::TrainStep,
+            &compiled.sizes(ROWS).unwrap(),
+            &nnc::driver::Target::host(),
+            &mut nnc::driver::Quiet,
+        );
         lowered.unwrap().program.kernels.len()
     };
     assert!(kernels(1000) <= kernels(10) + 4, "{} kernels for 10 rounds, {} for 1000", kernels(10), kernels(1000));

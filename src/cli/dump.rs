@@ -88,7 +88,7 @@ impl Dump {
     fn passes(&self, console: &Console, compiled: &Compiled, rows: usize) -> Result<(), Failure> {
         let mut printer = Printer { dump: self, console, seen: Vec::new() };
         let sizes = compiled.sizes(rows)?;
-        let outcome = compiled.program(self.entry(false), &sizes, &mut printer);
+        let outcome = compiled.program(self.entry(false), &sizes, &Target::host(), &mut printer);
         match outcome {
             Ok(_) | Err(Error::Stopped(_)) => {}
             Err(error) => return Err(error.into()),

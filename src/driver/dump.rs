@@ -76,7 +76,7 @@ impl Compiled {
     /// If the model has no such entry or a stage before this one fails.
     pub fn dump(&self, stage: Stage, entry: Entry, rows: usize, target: &Target) -> Result<String, Error> {
         let backend = |text| -> Result<String, Error> {
-            let lowered = self.program(entry, &self.sizes(rows)?, &mut Quiet)?;
+            let lowered = self.program(entry, &self.sizes(rows)?, target, &mut Quiet)?;
             Ok(codegen::backends()[0].text(&lowered.program, target, text)?)
         };
         match stage {
@@ -88,18 +88,18 @@ impl Compiled {
             Stage::Clif => backend(TextStage::Intermediate),
             Stage::Asm => backend(TextStage::Assembly),
             Stage::Graph | Stage::Grad | Stage::Fused | Stage::Loops => {
-                self.dump_after(stage.pass().expect("these stages have a pass"), entry, rows)
+                self.dump_after(stage.pass().expect("these stages have a pass"), entry, rows, target)
             }
         }
     }
 
-    /// The text after the pass called `pass`.
+    /// The text after the pass called `pass`, in code for the given machine.
     ///
     /// # Errors
     /// As [`dump`](Self::dump), or if there is no such pass.
-    pub fn dump_after(&self, pass: &str, entry: Entry, rows: usize) -> Result<String, Error> {
+    pub fn dump_after(&self, pass: &str, entry: Entry, rows: usize, target: &Target) -> Result<String, Error> {
         let mut capture = Capture { after: pass, text: None, seen: Vec::new() };
-        let result = self.program(entry, &self.sizes(rows)?, &mut capture);
+        let result = self.program(entry, &self.sizes(rows)?, target, &mut capture);
         match (capture.text, result) {
             (Some(text), _) => Ok(text),
             (None, Err(error)) => Err(error),

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use crate::codegen::{Loaded, backends};
+use crate::codegen::{Loaded, Target, backends};
 use crate::ir::loops::build::KernelBuilder;
 use crate::ir::loops::{Affine, Buffer, BufferUse, Call, Instruction, Matrix, Place, Program, Step, Tile};
 use crate::ir::types::DType;
+use crate::passes::tile::Registers;
 
-/// The tile that reaches the most: its operands stay in the first cache.
-const ROWS: u64 = 6;
-const COLUMNS: u64 = 16;
+use super::stages;
+
+/// Steps of the tile: its operands stay in the first cache.
 const DEPTH: u64 = 256;
 const REPEATS: u64 = 20;
 
@@ -17,15 +18,18 @@ const REPEATS: u64 = 20;
 pub struct Probe {
     code: Box<dyn Loaded>,
     buffers: Vec<Vec<f32>>,
+    /// Operations in a call.
+    operations: u64,
 }
 
 impl Probe {
     /// Compiles the probe; `None` if this machine has no backend.
     pub fn new() -> Option<Probe> {
-        let program = program();
+        let (rows, columns) = shape();
+        let program = program(rows, columns);
         let buffers = program.buffers.iter().map(|b| vec![0.5f32; b.elements as usize]).collect();
         let code = backends()[0].jit(&[program]).ok()?;
-        Some(Probe { code, buffers })
+        Some(Probe { code, buffers, operations: 2 * rows * columns * DEPTH * REPEATS })
     }
 
     /// Multiply-adds in operations a second, two for each; about 10 microseconds of work.
@@ -35,35 +39,41 @@ impl Probe {
         let start = Instant::now();
         // SAFETY: the buffers have the sizes that the program declares; it has no workspace and no pool.
         unsafe { entry(pointers.as_ptr(), std::ptr::null_mut(), std::ptr::null()) };
-        (2 * ROWS * COLUMNS * DEPTH * REPEATS) as f64 / start.elapsed().as_secs_f64()
+        self.operations as f64 / start.elapsed().as_secs_f64()
     }
 }
 
-fn program() -> Program {
+/// The rows and columns of the tile that reaches the most: two vectors wide, and as high as there are registers for.
+fn shape() -> (u64, u64) {
+    let Registers { bytes, sums } = stages::registers(&Target::host());
+    (sums / 2, 2 * bytes / DType::F32.bytes() as u64)
+}
+
+fn program(rows: u64, columns: u64) -> Program {
     let mut k = KernelBuilder::new();
-    let a = k.buffer("a", DType::F32, ROWS * DEPTH, BufferUse::Read);
-    let b = k.buffer("b", DType::F32, COLUMNS * DEPTH, BufferUse::Read);
-    let c = k.buffer("c", DType::F32, ROWS * COLUMNS, BufferUse::Write);
+    let a = k.buffer("a", DType::F32, rows * DEPTH, BufferUse::Read);
+    let b = k.buffer("b", DType::F32, columns * DEPTH, BufferUse::Read);
+    let c = k.buffer("c", DType::F32, rows * columns, BufferUse::Write);
     let kernel = k.finish("probe", None, |builder| {
         builder.for_each(REPEATS, |builder, _| {
             let (row, column) = (builder.variable(), builder.variable());
             let accumulator = builder.value(DType::F32);
             let epilogue = builder.block(|e| {
-                e.store(c, Affine::scaled(row, COLUMNS as i64).plus(column, 1), accumulator);
+                e.store(c, Affine::scaled(row, columns as i64).plus(column, 1), accumulator);
             });
             let matrix =
                 |buffer, row_stride| Matrix { buffer, address: Affine::default(), row_stride, column_stride: 1 };
             builder.push(Instruction::Tile(Box::new(Tile {
                 row,
-                rows: ROWS,
+                rows,
                 column,
-                columns: COLUMNS,
-                stored_columns: COLUMNS,
+                columns,
+                stored_columns: columns,
                 depth: DEPTH,
                 cut: None,
                 rounds: Vec::new(),
                 left: matrix(a, DEPTH as i64),
-                right: matrix(b, COLUMNS as i64),
+                right: matrix(b, columns as i64),
                 accumulator,
                 epilogue,
             })));

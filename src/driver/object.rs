@@ -4,6 +4,7 @@ use crate::codegen::{self, EntryWrapper, ObjectUnit, Prologue, Source, Target, V
 use crate::ir::graph::{Function, ResultRole, Role};
 use crate::ir::loops::Program;
 use crate::ir::types::{DType, ShapeText, TensorType};
+use crate::passes::Limits;
 
 use super::error::Error;
 use super::header::{CArgument, CFunction, CKind, Interface};
@@ -52,6 +53,7 @@ impl Compiled {
     pub fn object(&self, options: &ObjectOptions) -> Result<Object, Error> {
         let mut writer = ObjectWriter {
             compiled: self,
+            limits: self.limits_for(&options.target),
             prefix: &options.prefix,
             parameters: self.parameter_layout()?,
             optimizer: self.optimizer_layout()?,
@@ -79,6 +81,7 @@ impl Compiled {
 /// Collects programs and the C functions that call them.
 struct ObjectWriter<'a> {
     compiled: &'a Compiled,
+    limits: Limits,
     prefix: &'a str,
     parameters: Layout,
     optimizer: Layout,
@@ -115,8 +118,7 @@ impl ObjectWriter<'_> {
         };
         for rows in rows {
             let sizes = self.compiled.sizes(rows)?;
-            let Lowered { function, mut program, .. } =
-                stages::lower(symbolic, &sizes, &self.compiled.limits, &mut Quiet)?;
+            let Lowered { function, mut program, .. } = stages::lower(symbolic, &sizes, &self.limits, &mut Quiet)?;
             program.name = format!("{}_{rows}", entry.name());
             let signature = Signature::new(kind, symbolic, &function, rows);
             let pointers = self.pointers(&signature, &function);

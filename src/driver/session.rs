@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::codegen::{self, Loaded};
+use crate::codegen::{self, Loaded, Target};
 use crate::diag::nearest;
 use crate::ir::graph::{Function, ResultRole, Role};
 use crate::ir::loops::Program;
@@ -326,7 +326,8 @@ impl Session {
             return Ok(());
         }
         let sizes = self.compiled.sizes(rows)?;
-        let limits = Limits { ahead: matches!(entry, Entry::Infer | Entry::Eval), ..self.compiled.limits };
+        let ahead = matches!(entry, Entry::Infer | Entry::Eval);
+        let limits = Limits { ahead, ..self.compiled.limits_for(&Target::host()) };
         let Lowered { function, program, ahead } =
             stages::lower(self.compiled.function(entry)?, &sizes, &limits, &mut Quiet)?;
         let programs: Vec<Program> =

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::codegen::Target;
+use crate::codegen::x86::{self, Vectors};
 use crate::ir::dim::Sizes;
 use crate::ir::graph::{Function, Role};
 use crate::ir::loops::{self, Program};
 use crate::ir::types::DType;
 use crate::ir::verify;
-use crate::passes::{self, Limits, fuse::Fused};
+use crate::passes::{self, Limits, fuse::Fused, tile::Registers};
 
 use super::error::Error;
 
@@ -43,6 +45,12 @@ pub struct Ahead {
     pub handed: Vec<(DType, u64)>,
 }
 
+/// The vector registers that tiles are for on a target. Where no wide code runs they are those of the default.
+pub(super) fn registers(target: &Target) -> Registers {
+    let known = |v: Vectors| Registers { bytes: v.bytes() as u64, sums: v.sums() as u64 };
+    x86::vectors(target).map_or_else(Registers::default, known)
+}
+
 /// Runs the stages of one entry point.
 pub(super) fn lower(
     function: &Function,
@@ -57,7 +65,7 @@ pub(super) fn lower(
     let mut ahead: Option<Ahead> = None;
     for pass in passes::LOOP_PASSES {
         let run = |program: Program| {
-            let program = (pass.run)(program).map_err(|e| Error::Unsupported(e.to_string()))?;
+            let program = (pass.run)(program, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
             debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
             Ok::<Program, Error>(program)
         };

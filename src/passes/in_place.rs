@@ -20,7 +20,7 @@ use crate::passes::lower::visit::{Touch, Visitor, walk};
 pub const PASS: LoopPass = LoopPass {
     name: "in_place",
     doc: "lets outputs take the place of inputs that die",
-    run: |mut program| {
+    run: |mut program, _| {
         reuse_inputs(&mut program);
         Ok(program)
     },

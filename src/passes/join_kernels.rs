@@ -21,7 +21,7 @@ use crate::passes::lower::visit::{Touch, Visitor, walk};
 pub const PASS: LoopPass = LoopPass {
     name: "join_kernels",
     doc: "joins kernels whose rounds go hand in hand",
-    run: |program| Ok(join_kernels(program)),
+    run: |program, _| Ok(join_kernels(program)),
 };
 
 /// A kernel is joined with one of the last so many calls.

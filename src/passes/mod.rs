@@ -53,11 +53,13 @@ pub struct Limits {
     pub exact: bool,
     /// Whether what depends on parameters alone is computed ahead of the calls, see [`ahead`].
     pub ahead: bool,
+    /// What the machine sums in. It decides the shapes of tiles, and no result.
+    pub registers: tile::Registers,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: segment::DEFAULT_LIMIT, exact: false, ahead: false }
+        Limits { memory: segment::DEFAULT_LIMIT, exact: false, ahead: false, registers: tile::Registers::default() }
     }
 }
 
@@ -113,7 +115,7 @@ pub struct LoopPass {
     pub name: &'static str,
     /// One line.
     pub doc: &'static str,
-    pub run: fn(Program) -> Result<Program, PassError>,
+    pub run: fn(Program, &Limits) -> Result<Program, PassError>,
 }
 
 /// The passes on loop programs, in the order in which they run.

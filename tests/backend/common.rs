@@ -1,5 +1,7 @@
 //! Running a kernel both ways on the same random memory.
 
+use std::cell::RefCell;
+
 use nnc::codegen::backends;
 use nnc::ir::loops::*;
 use nnc::ir::types::DType;
@@ -141,6 +143,26 @@ pub fn arguments(program: &Program, random: &mut Random) -> Vec<Vec<u8>> {
     out
 }
 
+/// A program, arguments, and what the interpreter makes of them.
+pub struct Example {
+    /// One kernel whose functions are all of the machine.
+    pub program: Program,
+    pub before: Vec<Vec<u8>>,
+    pub after: Vec<Vec<u8>>,
+}
+
+thread_local! {
+    /// Where `check` puts examples instead of running them, while somebody gathers them.
+    static GATHERED: RefCell<Option<Vec<Example>>> = const { RefCell::new(None) };
+}
+
+/// The examples of the checks that some code makes.
+pub fn gather(checks: impl FnOnce()) -> Vec<Example> {
+    GATHERED.set(Some(Vec::new()));
+    checks();
+    GATHERED.take().expect("nobody else gathers on this thread")
+}
+
 /// Checks a kernel: its text parses back, and compiled it does what the interpreter does.
 pub fn check(kernel: Kernel) {
     check_with(kernel, |_, _| {});
@@ -154,8 +176,9 @@ pub fn check_with(kernel: Kernel, change: impl Fn(&str, &mut Vec<u8>)) {
     let program = program_of(parsed);
     let mut expanded = program.clone();
     expand_math::run(&mut expanded).unwrap_or_else(|e| panic!("{e}\n{printed}"));
-    let loaded =
-        backends().map(|b| b.jit(std::slice::from_ref(&expanded)).unwrap_or_else(|e| panic!("{e}\n{printed}")));
+    let jit =
+        || backends().map(|b| b.jit(std::slice::from_ref(&expanded)).unwrap_or_else(|e| panic!("{e}\n{printed}")));
+    let loaded = if GATHERED.with_borrow(Option::is_some) { None } else { Some(jit()) };
     let mut random = Random(program.kernels[0].values.len() as u64);
     for _ in 0..2 {
         let mut got = arguments(&program, &mut random);
@@ -164,10 +187,15 @@ pub fn check_with(kernel: Kernel, change: impl Fn(&str, &mut Vec<u8>)) {
         }
         let mut want = got.clone();
         interpret::program(&program, &mut want).unwrap_or_else(|e| panic!("{e}\n{printed}"));
-        for loaded in &loaded {
+        for loaded in loaded.iter().flatten() {
             let mut got = got.clone();
             call(&**loaded, &program, &mut got, None);
             assert_same(&program, &got, &want);
         }
+        GATHERED.with_borrow_mut(|gathered| {
+            if let Some(examples) = gathered {
+                examples.push(Example { program: expanded.clone(), before: got, after: want });
+            }
+        });
     }
 }

@@ -42,7 +42,7 @@ fn elementwise(
 }
 
 #[test]
-fn every_function_of_every_dtype() {
+pub fn every_function_of_every_dtype() {
     for function in F::ALL {
         for dtype in ALL {
             let mut operands = vec![dtype; function.arity()];
@@ -62,7 +62,7 @@ fn every_function_of_every_dtype() {
 }
 
 #[test]
-fn functions_with_a_constant() {
+pub fn functions_with_a_constant() {
     for dtype in INTEGERS.into_iter().chain([DType::F32, DType::F64]) {
         for function in [F::Min, F::Max, F::Less, F::Mul, F::Div] {
             let output = function.result_dtype(&[dtype, dtype]);
@@ -89,7 +89,7 @@ fn functions_with_a_constant() {
 }
 
 #[test]
-fn conversions_between_all_dtypes() {
+pub fn conversions_between_all_dtypes() {
     for from in ALL {
         for to in ALL {
             check(elementwise(&format!("{from}_to_{to}"), &[from], to, |b, x| b.convert(x[0], to)));
@@ -98,7 +98,7 @@ fn conversions_between_all_dtypes() {
 }
 
 #[test]
-fn bits_as_other_dtypes() {
+pub fn bits_as_other_dtypes() {
     for from in ALL {
         for to in ALL {
             if from.bytes() == to.bytes() && from != DType::Bool && to != DType::Bool {
@@ -108,8 +108,39 @@ fn bits_as_other_dtypes() {
     }
 }
 
+/// Vector loops of every length whose loads and stores are of bytes, masks, words next to each other, words apart and words at indices.
 #[test]
-fn strides_and_gathers() {
+pub fn rests_of_every_way_to_memory() {
+    const MOST: i64 = 33;
+    let mut k = KernelBuilder::new();
+    let bytes = k.buffer("bytes", DType::U8, MOST as u64, BufferUse::Read);
+    let flags = k.buffer("flags", DType::Bool, MOST as u64, BufferUse::Read);
+    let x = k.buffer("x", DType::F32, 100 + MOST as u64, BufferUse::Read);
+    let index = k.buffer("index", DType::I32, MOST as u64, BufferUse::Read);
+    let y = k.buffer("y", DType::F32, ((MOST + 1) * MOST * 2) as u64, BufferUse::Update);
+    let less = k.buffer("less", DType::Bool, ((MOST + 1) * MOST) as u64, BufferUse::Update);
+    let kernel = k.finish("rests", None, |b| {
+        for extent in 1..=MOST {
+            b.lanes(extent as u64, |b, i| {
+                let at = b.load(index, Affine::scaled(i, 1));
+                let gathered = b.load_at(x, Affine::scaled(i, 1), at, (1, 100));
+                let byte = b.load(bytes, Affine::scaled(i, 1));
+                let byte = b.convert(byte, DType::F32);
+                let sum = b.map(F::Add, &[gathered, byte]);
+                let flag = b.load(flags, Affine::scaled(i, 1));
+                let apart = b.load(x, Affine::scaled(i, 3));
+                let chosen = b.map(F::Select, &[flag, sum, apart]);
+                b.store(y, Affine::scaled(i, 2).offset(2 * extent * MOST), chosen);
+                let smaller = b.map(F::Less, &[apart, gathered]);
+                b.store(less, Affine::scaled(i, 1).offset(extent * MOST), smaller);
+            });
+        }
+    });
+    check_with(kernel, |buffer, bytes| indices_below(100, buffer, bytes));
+}
+
+#[test]
+pub fn strides_and_gathers() {
     for dtype in ALL {
         for (from, to) in [(2, 1), (1, 3), (-1, 1), (5, -2), (0, 1)] {
             let mut k = KernelBuilder::new();
@@ -147,7 +178,7 @@ fn indices_below(limit: u8, buffer: &str, bytes: &mut [u8]) {
 }
 
 #[test]
-fn stores_at_indices() {
+pub fn stores_at_indices() {
     for dtype in ALL {
         let mut k = KernelBuilder::new();
         let x = k.buffer("x", dtype, 37 * 5, BufferUse::Read);
@@ -181,7 +212,7 @@ fn stores_at_indices() {
 }
 
 #[test]
-fn places_of_indices_are_checked() {
+pub fn places_of_indices_are_checked() {
     let scatter = |extent: u64, lanes: i64| {
         let mut k = KernelBuilder::new();
         let index = k.buffer("index", DType::I32, 1, BufferUse::Read);
@@ -200,7 +231,7 @@ fn places_of_indices_are_checked() {
 }
 
 #[test]
-fn indices_of_loops() {
+pub fn indices_of_loops() {
     let mut k = KernelBuilder::new();
     let y = k.buffer("y", DType::I32, 5 * 21, BufferUse::Write);
     check(k.finish("indices", None, |b| {

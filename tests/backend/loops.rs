@@ -8,7 +8,7 @@ use nnc::ir::types::DType;
 use crate::common::{ALL, check};
 
 #[test]
-fn lanes_of_every_extent() {
+pub fn lanes_of_every_extent() {
     let mut k = KernelBuilder::new();
     let x = k.buffer("x", DType::F32, 40, BufferUse::Read);
     let y = k.buffer("y", DType::F32, 40 * 40, BufferUse::Write);
@@ -26,7 +26,7 @@ fn lanes_of_every_extent() {
 }
 
 #[test]
-fn carried_lanes_and_scalars() {
+pub fn carried_lanes_and_scalars() {
     for dtype in ALL.into_iter().filter(|d| *d != DType::Bool && !d.is_half()) {
         for (rows, columns) in [(0, 5), (1, 9), (6, 21), (7, 64)] {
             let mut k = KernelBuilder::new();
@@ -59,7 +59,7 @@ fn carried_lanes_and_scalars() {
 }
 
 #[test]
-fn folds_of_every_extent() {
+pub fn folds_of_every_extent() {
     let mut k = KernelBuilder::new();
     let x = k.buffer("x", DType::F32, 100, BufferUse::Read);
     let y = k.buffer("y", DType::F32, 101, BufferUse::Write);
@@ -77,7 +77,7 @@ fn folds_of_every_extent() {
 }
 
 #[test]
-fn folds_of_every_dtype() {
+pub fn folds_of_every_dtype() {
     for dtype in ALL.into_iter().filter(|d| !d.is_half()) {
         for extent in [5, 16, 39] {
             let mut k = KernelBuilder::new();
@@ -116,7 +116,7 @@ fn folds_of_every_dtype() {
 }
 
 #[test]
-fn a_parallel_loop_runs_its_range() {
+pub fn a_parallel_loop_runs_its_range() {
     let mut k = KernelBuilder::new();
     let x = k.buffer("x", DType::F32, 9 * 10, BufferUse::Update);
     let var = k.variable();
@@ -134,7 +134,7 @@ fn a_parallel_loop_runs_its_range() {
 
 /// More values than registers, of both kinds: sums of everything, last loaded first used, from buffers of different strides.
 #[test]
-fn more_values_than_registers() {
+pub fn more_values_than_registers() {
     const COUNT: i64 = 44;
     let mut k = KernelBuilder::new();
     let inputs: Vec<BufferId> = (0..COUNT)

@@ -1,5 +1,6 @@
 //! Compiled kernels against the interpreter of the loop IR, bit for bit.
 
+mod avx512;
 mod common;
 mod functions;
 mod halves;
@@ -8,3 +9,5 @@ mod objects;
 mod products;
 mod programs;
 mod repeats;
+#[path = "../wide/mod.rs"]
+mod wide;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use nnc::codegen::x86::{self, Vectors};
 use nnc::codegen::{CodegenError, Cpu, EntryWrapper, ObjectUnit, Source, Target, Variant, WrapperArgument, backends};
 use nnc::ir::loops::{Program, interpret};
 
@@ -104,4 +105,17 @@ fn targets_without_fma_are_refused() {
     assert!(object(Target { triple, cpu: Cpu::X86V3 }, false).is_ok());
     let triple = "wasm32-unknown-unknown".parse().unwrap();
     assert!(object(Target { triple, cpu: Cpu::Native }, false).is_err());
+}
+
+#[test]
+fn each_level_has_its_vectors() {
+    let vectors = |triple: &str, cpu| x86::vectors(&Target { triple: triple.parse().unwrap(), cpu });
+    let linux = "x86_64-unknown-linux-gnu";
+    assert_eq!(vectors(linux, Cpu::X86V2), None);
+    assert_eq!(vectors(linux, Cpu::X86V3), Some(Vectors::Avx2));
+    assert_eq!(vectors(linux, Cpu::X86V4), Some(Vectors::Avx512));
+    assert_eq!(vectors("x86_64-pc-windows-msvc", Cpu::X86V4), None);
+    assert_eq!(vectors("aarch64-unknown-linux-gnu", Cpu::Native), None);
+    let code = |cpu| object(Target { triple: linux.parse().unwrap(), cpu }, false).unwrap();
+    assert_ne!(code(Cpu::X86V3), code(Cpu::X86V4));
 }

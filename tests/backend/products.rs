@@ -80,7 +80,7 @@ fn tile(dtype: DType, shape: &Shape, transposed: bool) -> Kernel {
 }
 
 #[test]
-fn tiles_of_all_shapes() {
+pub fn tiles_of_all_shapes() {
     let shapes = [
         (1, 4, 4, 1, &[][..]),
         (1, 16, 16, 5, &[][..]),
@@ -110,8 +110,31 @@ fn tiles_of_all_shapes() {
     }
 }
 
+/// Those that only thirty-two registers of sixteen lanes have room for, with every rest of columns.
 #[test]
-fn tiles_in_loops() {
+pub fn tiles_of_many_registers() {
+    let shapes = [
+        (12, 32, 32, 7, &[][..]),
+        (12, 32, 19, 20, &[][..]),
+        (8, 48, 45, 9, &[][..]),
+        (24, 16, 16, 5, &[][..]),
+        (24, 12, 10, 6, &[][..]),
+        (12, 24, 17, 9, &[3]),
+        (9, 28, 27, 8, &[][..]),
+        (6, 64, 63, 5, &[2]),
+        (4, 96, 96, 4, &[][..]),
+        (1, 192, 190, 11, &[][..]),
+        (3, 20, 18, 13, &[2, 2]),
+    ];
+    for (rows, columns, stored, depth, rounds) in shapes {
+        for (transposed, cut) in [(false, None), (true, Some((rounds.len(), 3)))] {
+            check(tile(DType::F32, &Shape { rows, columns, stored, depth, rounds, cut }, transposed));
+        }
+    }
+}
+
+#[test]
+pub fn tiles_in_loops() {
     let (rows, columns, depth) = (6u64, 24u64, 30u64);
     let mut k = KernelBuilder::new();
     let a = k.buffer("a", DType::F32, rows * depth, BufferUse::Read);
@@ -149,7 +172,7 @@ fn tiles_in_loops() {
 }
 
 #[test]
-fn contractions_of_all_layouts() {
+pub fn contractions_of_all_layouts() {
     let (rows, columns, depth) = (5u64, 21u64, 9u64);
     for dtype in [DType::F32, DType::F64] {
         for (number, (left, right)) in

@@ -5,7 +5,7 @@
 //! progress and from any first seed:
 //!
 //! ```text
-//! GRAPHS=100000 FIRST=0 cargo test --release --test differential -- --ignored --nocapture
+//! GRAPHS=100000 FIRST=0 cargo test --release --test differential -- --ignored --nocapture long_run
 //! ```
 
 mod choices;
@@ -14,6 +14,10 @@ mod makers;
 #[path = "../programs/mod.rs"]
 mod programs;
 mod reduction;
+#[path = "../wide/mod.rs"]
+mod wide;
+#[path = "../wide/programs.rs"]
+mod wide_programs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -100,6 +104,21 @@ fn graphs_agree_in_all_forms() {
     // The check is worth something only where bounds are tight.
     assert!(coverage.bounded * 10 > coverage.elements * 9, "{coverage:?}");
     assert!(coverage.sharp * 10 > coverage.elements * 7, "{coverage:?}");
+}
+
+/// Graphs compiled for AVX-512, whose wide kernels run on the emulated machine.
+#[test]
+#[ignore = "needs the emulator Bochs, and a minute"]
+fn avx512_gives_the_same_bits() {
+    let (first, count) = (setting("FIRST", 0), setting("EMULATED", 100));
+    let example = |seed: u64| {
+        let function = draft::function(&sample(seed));
+        wide_programs::example(format!("seed {seed}"), &function, &arguments_for(&function))
+    };
+    let examples: Vec<_> = (first..first + count).map(example).collect();
+    if let Some(calls) = wide_programs::emulate(&examples) {
+        assert!(calls as u64 >= 10 * count, "{calls} calls in {count} programs");
+    }
 }
 
 #[test]

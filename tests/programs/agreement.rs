@@ -150,11 +150,16 @@ fn results_of(function: &Function, values: Vec<Vec<Bounded>>) -> Vec<Bounded> {
 
 /// The program of a function, verified after each pass; with or without tiles.
 pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
+    compile_within(function, tiles, &Limits::default())
+}
+
+/// As `compile`, within limits.
+pub fn compile_within(function: &Function, tiles: bool, limits: &Limits) -> Result<Program, String> {
     let verified =
         |p: Program, after: &str| loops::verify::program(&p).map(|()| p).map_err(|e| format!("after {after}: {e}"));
     let mut program = verified(lower::lower(&fuse::fuse(function)).map_err(|e| format!("lower: {e}"))?, "lower")?;
     for pass in LOOP_PASSES.iter().filter(|p| tiles || p.name != "tile") {
-        let next = (pass.run)(program).map_err(|e| format!("{}: {e}", pass.name))?;
+        let next = (pass.run)(program, limits).map_err(|e| format!("{}: {e}", pass.name))?;
         program = verified(next, pass.name)?;
     }
     Ok(program)
@@ -212,21 +217,26 @@ fn machine(function: &Function, arguments: &[Tensor], bounds: &[Bounded], all: b
 }
 
 /// Whether two memories hold the same bits, any NaN being as good as another.
-fn same(what: &str, program: &Program, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
+pub fn same(what: &str, program: &Program, one: &[Vec<u8>], other: &[Vec<u8>]) -> Result<(), String> {
     for buffer in &program.buffers {
         let Place::Argument { index } = buffer.place else { continue };
         let (a, b) = (&one[index as usize], &other[index as usize]);
-        if a == b {
-            continue;
-        }
-        let size = buffer.dtype.bytes();
-        for (i, (x, y)) in a.chunks_exact(size).zip(b.chunks_exact(size)).enumerate() {
-            if x != y && !(is_nan(buffer.dtype, x) && is_nan(buffer.dtype, y)) {
-                return Err(format!("{what} gives other bits: {x:02x?} became {y:02x?} at {i} of `{}`", buffer.name));
-            }
+        if let Some(i) = difference(buffer.dtype, a, b) {
+            let element = |bytes: &[u8]| bytes.chunks(buffer.dtype.bytes()).nth(i).map(<[u8]>::to_vec);
+            let (x, y) = (element(a), element(b));
+            return Err(format!("{what} gives other bits: {x:02x?} became {y:02x?} at {i} of `{}`", buffer.name));
         }
     }
     Ok(())
+}
+
+/// The first element in which two buffers differ in other ways than by which NaN it is.
+pub fn difference(dtype: DType, one: &[u8], other: &[u8]) -> Option<usize> {
+    if one == other {
+        return None;
+    }
+    let mut pairs = one.chunks_exact(dtype.bytes()).zip(other.chunks_exact(dtype.bytes()));
+    pairs.position(|(x, y)| x != y && !(is_nan(dtype, x) && is_nan(dtype, y)))
 }
 
 fn is_nan(dtype: DType, bytes: &[u8]) -> bool {

@@ -12,8 +12,8 @@ pub(super) struct Isas {
     pub speed: OwnedTargetIsa,
     /// For kernels with tiles, whose instructions are already in the right order; `speed` would move and spill them.
     pub ordered: OwnedTargetIsa,
-    /// Whether kernels may be wide: 256-bit vectors, which Cranelift does not have.
-    pub wide: bool,
+    /// The vectors of kernels that are wide, of more bits than Cranelift's; none if no kernel may be.
+    pub wide: Option<x86::Vectors>,
 }
 
 /// What becomes of the code.
@@ -30,7 +30,7 @@ impl Isas {
         let isas = Isas {
             speed: isa(target, usage, "speed").map_err(fail)?,
             ordered: isa(target, usage, "none").map_err(fail)?,
-            wide: false,
+            wide: if wide { x86::vectors(target) } else { None },
         };
         // Cranelift calls a library for `fma` unless it may use both; other architectures have neither flag.
         let lacks = |name: &str| isas.speed.isa_flags().iter().any(|f| f.name == name && f.as_bool() == Some(false));
@@ -38,8 +38,7 @@ impl Isas {
         if without_fma {
             return Err(fail("it has no fused multiply-add (FMA); use x86-64-v3 or later".to_string()));
         }
-        let has_avx2 = !lacks("has_avx2");
-        Ok(Isas { wide: wide && has_avx2 && x86::runs_on(&target.triple), ..isas })
+        Ok(isas)
     }
 }
 

@@ -217,7 +217,7 @@ fn lower_kernel(kernel: &Kernel, isa: &dyn TargetIsa) -> Result<clif::Function, 
 fn compile(isas: &Isas, job: &Job<'_>) -> Result<Compiled, CodegenError> {
     let (isa, function) = match &job.work {
         Work::Kernel(kernel) => {
-            if let Some(bytes) = isas.wide.then(|| x86::compile(kernel)).flatten() {
+            if let Some(bytes) = isas.wide.and_then(|vectors| x86::compile(kernel, vectors)) {
                 return Ok(Compiled { bytes, relocations: Vec::new(), alignment: x86::ALIGNMENT });
             }
             let isa = isa_for(isas, kernel);
@@ -241,7 +241,8 @@ pub(super) fn text(program: &Program, target: &Target, stage: TextStage, wide: b
     let mut out = String::new();
     for kernel in &program.kernels {
         let isa = isa_for(&isas, kernel);
-        let wide = (isas.wide && stage == TextStage::Assembly).then(|| x86::text(kernel)).flatten();
+        let vectors = isas.wide.filter(|_| stage == TextStage::Assembly);
+        let wide = vectors.and_then(|vectors| x86::text(kernel, vectors));
         if let Some(body) = wide {
             out.push_str(&format!("; kernel {}\n{body}\n", kernel.name));
             continue;

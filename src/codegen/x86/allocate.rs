@@ -4,14 +4,13 @@
 //! began. Where more lives meet than there are registers, the one that is used the least for its length moves to the frame: each use then
 //! reads or writes memory, directly where the instruction can, else through a register that lives for that instruction only.
 
-use super::machine::{Class, Code256, Instruction, Memory, Operand, Virtual};
+use super::machine::{Class, Instruction, KernelCode, Memory, Operand, Virtual};
 
 /// A place in the order of allocation: reads are even, writes odd.
 type Position = usize;
 
-/// The registers of each class that code may use.
+/// The general registers that code may use.
 pub const GENERAL: usize = 15;
-pub const VECTORS: usize = 16;
 
 /// Rounds of spilling after which the kernel is given up; each makes lives shorter.
 const MOST_ROUNDS: usize = 12;
@@ -28,7 +27,7 @@ struct Life {
 }
 
 /// The machine register of each virtual one, by number within its class; `None` if the kernel has no room.
-pub fn allocate(code: &mut Code256) -> Option<Vec<u8>> {
+pub fn allocate(code: &mut KernelCode) -> Option<Vec<u8>> {
     let mut fixed = vec![false; code.classes.len()];
     for _ in 0..MOST_ROUNDS {
         let lives = lives(code, &fixed);
@@ -42,7 +41,7 @@ pub fn allocate(code: &mut Code256) -> Option<Vec<u8>> {
 }
 
 /// The lives of all registers that are used, by their start.
-fn lives(code: &Code256, fixed: &[bool]) -> Vec<Life> {
+fn lives(code: &KernelCode, fixed: &[bool]) -> Vec<Life> {
     let depth = depths(code);
     let mut lives: Vec<Option<Life>> = vec![None; code.classes.len()];
     for (at, instruction) in code.instructions.iter().enumerate() {
@@ -76,7 +75,7 @@ fn lives(code: &Code256, fixed: &[bool]) -> Vec<Life> {
 }
 
 /// How many loops are around each instruction.
-fn depths(code: &Code256) -> Vec<usize> {
+fn depths(code: &KernelCode) -> Vec<usize> {
     let mut change = vec![0i32; code.instructions.len() + 1];
     for (begin, end) in &code.loops {
         change[*begin] += 1;
@@ -93,7 +92,7 @@ fn depths(code: &Code256) -> Vec<usize> {
 }
 
 /// What lives before a loop and is used in it lives to its end. Inner loops come first.
-fn extend_over_loops(code: &Code256, lives: &mut [Option<Life>]) {
+fn extend_over_loops(code: &KernelCode, lives: &mut [Option<Life>]) {
     let mut loops = code.loops.clone();
     loops.sort_by_key(|(begin, end)| end - begin);
     for (begin, end) in loops {
@@ -109,7 +108,7 @@ fn extend_over_loops(code: &Code256, lives: &mut [Option<Life>]) {
 }
 
 /// Assigns machine registers in the order of starts. Returns what found none, which must be spilled.
-fn scan(code: &Code256, lives: &[Life]) -> (Vec<u8>, Vec<Virtual>) {
+fn scan(code: &KernelCode, lives: &[Life]) -> (Vec<u8>, Vec<Virtual>) {
     let mut assigned = vec![u8::MAX; code.classes.len()];
     let mut spilled = Vec::new();
     let mut active: [Vec<Life>; 2] = Default::default();
@@ -117,7 +116,7 @@ fn scan(code: &Code256, lives: &[Life]) -> (Vec<u8>, Vec<Virtual>) {
         let class = code.classes[life.register.0 as usize];
         let (count, active) = match class {
             Class::General => (GENERAL, &mut active[0]),
-            Class::Vector => (VECTORS, &mut active[1]),
+            Class::Vector => (code.vectors.registers(), &mut active[1]),
         };
         active.retain(|a| a.end >= life.start);
         let mut free = vec![true; count];
@@ -142,13 +141,16 @@ fn scan(code: &Code256, lives: &[Life]) -> (Vec<u8>, Vec<Virtual>) {
 }
 
 /// Moves registers to the frame; what has to pass through a register on the way is never spilled again.
-fn rewrite(code: &mut Code256, spilled: &[Virtual], fixed: &mut Vec<bool>) -> Option<()> {
+fn rewrite(code: &mut KernelCode, spilled: &[Virtual], fixed: &mut Vec<bool>) -> Option<()> {
     let mut homes: Vec<Option<u32>> = vec![None; code.classes.len()];
     for register in spilled {
         if fixed[register.0 as usize] {
             return None;
         }
-        let bytes = if code.classes[register.0 as usize] == Class::Vector { 32 } else { 8 };
+        let bytes = match code.classes[register.0 as usize] {
+            Class::General => 8,
+            Class::Vector => code.vectors.bytes() as u32,
+        };
         homes[register.0 as usize] = Some(new_slot(code, bytes));
     }
     let old = std::mem::take(&mut code.instructions);
@@ -166,13 +168,13 @@ fn rewrite(code: &mut Code256, spilled: &[Virtual], fixed: &mut Vec<bool>) -> Op
 }
 
 /// Room in the frame, aligned to its size.
-pub fn new_slot(code: &mut Code256, bytes: u32) -> u32 {
+pub fn new_slot(code: &mut KernelCode, bytes: u32) -> u32 {
     let offset = code.frame.next_multiple_of(bytes);
     code.frame = offset + bytes;
     offset
 }
 
-fn spill_one(code: &mut Code256, instruction: Instruction, homes: &[Option<u32>], fixed: &mut Vec<bool>) {
+fn spill_one(code: &mut KernelCode, instruction: Instruction, homes: &[Option<u32>], fixed: &mut Vec<bool>) {
     let home = |register: Virtual| homes.get(register.0 as usize).copied().flatten();
     let mut touched = false;
     instruction.uses(|u| touched |= home(u.register).is_some());
@@ -194,19 +196,19 @@ fn spill_one(code: &mut Code256, instruction: Instruction, homes: &[Option<u32>]
     stores.into_iter().for_each(|(register, slot)| push_store(code, register, slot));
 }
 
-fn push_load(code: &mut Code256, destination: Virtual, slot: u32) {
+fn push_load(code: &mut KernelCode, destination: Virtual, slot: u32) {
     let class = code.classes[destination.0 as usize];
     code.instructions.push(super::machine::load(class, destination, Memory::frame(slot)));
 }
 
-fn push_store(code: &mut Code256, source: Virtual, slot: u32) {
+fn push_store(code: &mut KernelCode, source: Virtual, slot: u32) {
     let class = code.classes[source.0 as usize];
     code.instructions.push(super::machine::store(class, source, Memory::frame(slot)));
 }
 
 /// One instruction whose registers move to the frame.
 struct Spiller<'a> {
-    code: &'a mut Code256,
+    code: &'a mut KernelCode,
     fixed: &'a mut Vec<bool>,
     homes: &'a [Option<u32>],
     /// The register of each spilled one for this instruction.

@@ -3,7 +3,8 @@
 use iced_x86::{Code, Encoder, IcedError, Instruction as Machine, OpCodeOperandKind, OpKind, Register};
 use rustc_hash::FxHashMap;
 
-use super::machine::{Base, Code256, Condition, Instruction, Label, Memory, Operand, Virtual};
+use super::avx512::{self, Form, Masking, Role};
+use super::machine::{Base, Condition, Instruction, KernelCode, Label, Memory, Operand, Vectors, Virtual};
 
 /// General registers in the order of allocation: those that a call may change come first.
 const GENERAL: [Register; super::allocate::GENERAL] = {
@@ -23,14 +24,14 @@ const FIRST_SAVED: usize = 9;
 /// The registers of a kernel's three parameters.
 const PARAMETERS: [Register; 3] = [Register::RDI, Register::RSI, Register::RDX];
 
-/// The alignment of the frame and of the constants.
-const ALIGNMENT: u32 = 32;
+/// The mask register that wide instructions use; none keeps its value from one instruction of lowering to the next.
+const MASK: Register = Register::K1;
 
 /// The machine code of a kernel.
 ///
 /// # Errors
 /// If an instruction does not exist as it is written, which is a bug of lowering.
-pub fn encode(code: &Code256, assigned: &[u8]) -> Result<Vec<u8>, IcedError> {
+pub fn encode(code: &KernelCode, assigned: &[u8]) -> Result<Vec<u8>, IcedError> {
     let mut writer = Writer {
         code,
         assigned,
@@ -45,7 +46,7 @@ pub fn encode(code: &Code256, assigned: &[u8]) -> Result<Vec<u8>, IcedError> {
 }
 
 struct Writer<'a> {
-    code: &'a Code256,
+    code: &'a KernelCode,
     assigned: &'a [u8],
     encoder: Encoder,
     position: usize,
@@ -63,11 +64,12 @@ impl Writer<'_> {
             self.emit(Machine::with1(Code::Push_r64, *register)?)?;
         }
         // The frame begins at a multiple of its alignment; the stack as it was is kept in its last word.
-        let bytes = (self.code.frame + 8).next_multiple_of(ALIGNMENT) as i32;
+        let alignment = self.code.vectors.bytes() as u32;
+        let bytes = (self.code.frame + 8).next_multiple_of(alignment) as i32;
         let home = iced_x86::MemoryOperand::with_base_displ(Register::RSP, i64::from(bytes - 8));
         self.emit(Machine::with2(Code::Mov_r64_rm64, Register::RAX, Register::RSP)?)?;
         self.emit(Machine::with2(Code::Sub_rm64_imm32, Register::RSP, bytes)?)?;
-        self.emit(Machine::with2(Code::And_rm64_imm8, Register::RSP, -(ALIGNMENT as i32))?)?;
+        self.emit(Machine::with2(Code::And_rm64_imm8, Register::RSP, -(alignment as i32))?)?;
         self.emit(Machine::with2(Code::Mov_rm64_r64, home, Register::RAX)?)?;
         for (number, parameter) in PARAMETERS.into_iter().enumerate() {
             let slot = iced_x86::MemoryOperand::with_base_displ(Register::RSP, 8 * number as i64);
@@ -160,11 +162,61 @@ impl Writer<'_> {
         self.plain(code, &[destination.into(), source.into()], None)
     }
 
-    /// A machine instruction with these operands, each in the width that it asks for.
+    /// An instruction of lowering, named by its AVX2 form, with these operands.
     fn plain(&mut self, code: Code, operands: &[Operand], immediate: Option<i32>) -> Result<(), IcedError> {
+        if self.code.vectors == Vectors::Avx2 {
+            return self.machine(code, operands, immediate, Masking::None);
+        }
+        match avx512::form(code) {
+            Form::Same(code) => self.machine(code, operands, immediate, Masking::None),
+            Form::Compare(code) => {
+                self.machine(code, operands, immediate, Masking::None)?;
+                self.machine(Code::EVEX_Vpmovm2d_zmm_kr, &[operands[0]; 2], None, Masking::None)
+            }
+            Form::Masked { code, mask, masking } => {
+                self.machine(Code::EVEX_Vpmovd2m_kr_zmm, &[operands[mask]; 2], None, Masking::None)?;
+                let others: Vec<Operand> =
+                    operands.iter().enumerate().filter(|(at, _)| *at != mask).map(|(_, o)| *o).collect();
+                self.machine(code, &others, immediate, masking)
+            }
+            Form::Blend => self.blend(operands[0], [operands[1], operands[2], operands[3]]),
+        }
+    }
+
+    /// `destination = mask ? yes : no`, bit by bit. The destination is read as the first of the three.
+    fn blend(&mut self, destination: Operand, [no, yes, mask]: [Operand; 3]) -> Result<(), IcedError> {
+        let mut sources = [(Role::Mask, mask), (Role::No, no), (Role::Yes, yes)];
+        match sources.iter().position(|(_, source)| self.same_register(*source, destination)) {
+            Some(at) => sources.swap(0, at),
+            None => self.plain(Code::VEX_Vmovaps_ymm_ymmm256, &[destination, mask], None)?,
+        }
+        if matches!(sources[1].1, Operand::Memory(_)) {
+            sources.swap(1, 2);
+        }
+        let table = avx512::choice(sources.map(|(role, _)| role));
+        let operands = [destination, sources[1].1, sources[2].1];
+        self.machine(Code::EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8, &operands, Some(table), Masking::None)
+    }
+
+    fn same_register(&self, a: Operand, b: Operand) -> bool {
+        matches!((a, b), (Operand::Register(a), Operand::Register(b)) if self.number(a) == self.number(b))
+    }
+
+    /// A machine instruction with these operands, each in the width that it asks for.
+    fn machine(
+        &mut self,
+        code: Code,
+        operands: &[Operand],
+        immediate: Option<i32>,
+        masking: Masking,
+    ) -> Result<(), IcedError> {
         let kinds = code.op_code().op_kinds();
         let mut machine = Machine::default();
         machine.set_code(code);
+        if masking != Masking::None {
+            machine.set_op_mask(MASK);
+            machine.set_zeroing_masking(masking == Masking::Zero);
+        }
         let mut constant = None;
         for (at, operand) in operands.iter().enumerate() {
             match operand {
@@ -214,15 +266,23 @@ impl Writer<'_> {
             Some(Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_or_mem | Kind::xmm_vvvv | Kind::xmm_is4) => {
                 Register::XMM0 + number
             }
-            _ => Register::YMM0 + number,
+            Some(Kind::k_reg | Kind::k_rm) => MASK,
+            _ => self.vector(number),
+        }
+    }
+
+    fn vector(&self, number: u32) -> Register {
+        match self.code.vectors {
+            Vectors::Avx2 => Register::YMM0 + number,
+            Vectors::Avx512 => Register::ZMM0 + number,
         }
     }
 
     /// Sets the address; the number of the constant, if it is one.
     fn address(&self, machine: &mut Machine, memory: Memory, kind: Option<OpCodeOperandKind>) -> Option<u32> {
-        let vectors = matches!(kind, Some(OpCodeOperandKind::mem_vsib32y));
+        let vectors = matches!(kind, Some(OpCodeOperandKind::mem_vsib32y | OpCodeOperandKind::mem_vsib32z));
         if let Some((index, scale)) = memory.index {
-            let register = if vectors { Register::YMM0 + u32::from(self.number(index)) } else { self.general(index) };
+            let register = if vectors { self.vector(u32::from(self.number(index))) } else { self.general(index) };
             machine.set_memory_index(register);
             machine.set_memory_index_scale(u32::from(scale));
         }
@@ -237,10 +297,11 @@ impl Writer<'_> {
             Base::Frame => machine.set_memory_base(Register::RSP),
         }
         machine.set_memory_displacement64(i64::from(memory.displacement) as u64);
+        // The encoder takes four bytes where the distance does not go into one, which counts whole operands in AVX-512.
         machine.set_memory_displ_size(match memory.displacement {
             0 => 0,
-            -128..=127 => 1,
-            _ => 8,
+            _ if avx512::has_long_distances(machine.code()) => 8,
+            _ => 1,
         });
         None
     }
@@ -288,14 +349,14 @@ impl Writer<'_> {
         for (at, label) in &self.jumps {
             patch(*at, at + 4, self.labels[label]);
         }
-        let start = self.position.next_multiple_of(ALIGNMENT as usize);
+        let start = self.position.next_multiple_of(self.code.vectors.bytes());
         for (at, end, number) in &self.constants {
-            patch(*at, *end, start + ALIGNMENT as usize * *number as usize);
+            patch(*at, *end, start + self.code.vectors.bytes() * *number as usize);
         }
         if !self.code.constants.is_empty() {
             bytes.resize(start, 0xcc);
         }
-        bytes.extend(self.code.constants.iter().flatten());
+        bytes.extend(self.code.constants.iter().flatten().flat_map(|lane| lane.to_le_bytes()));
         bytes
     }
 }

@@ -2,8 +2,48 @@
 //!
 //! Virtual registers may be written more than once (carried values, counters). Loops are a label and a jump back to it; they nest, and the
 //! only other jump leads forward over a whole loop. So the life of a register follows from positions alone.
+//!
+//! Vector instructions are named by their AVX2 forms whatever the vectors are: the last step, [`encode`](super::encode), writes them for the width.
 
 use iced_x86::{Code, OpCodeOperandKind};
+
+/// The vectors that a kernel's code is written with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Vectors {
+    /// AVX2 and FMA: sixteen registers of eight lanes.
+    #[default]
+    Avx2,
+    /// AVX-512 F, DQ, BW and VL: thirty-two registers of sixteen lanes.
+    Avx512,
+}
+
+impl Vectors {
+    /// Lanes of 32 bits in a register.
+    pub const fn lanes(self) -> usize {
+        self.bytes() / 4
+    }
+
+    /// Bytes of a register.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Vectors::Avx2 => 32,
+            Vectors::Avx512 => 64,
+        }
+    }
+
+    /// How many registers there are.
+    pub const fn registers(self) -> usize {
+        match self {
+            Vectors::Avx2 => 16,
+            Vectors::Avx512 => 32,
+        }
+    }
+
+    /// How many of them a tile sums in; the others hold numbers of the left operand and vectors of the right one.
+    pub const fn sums(self) -> usize {
+        self.registers() / 4 * 3
+    }
+}
 
 /// A virtual register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +54,7 @@ pub struct Virtual(pub u32);
 pub enum Class {
     /// A pointer or counter: one of the 64-bit registers.
     General,
-    /// Eight 32-bit lanes: one of the 256-bit registers.
+    /// 32-bit lanes: one of the vector registers.
     Vector,
 }
 
@@ -105,7 +145,7 @@ pub enum Instruction {
         sources: Vec<Operand>,
         immediate: Option<i32>,
     },
-    /// `destination = a · b + c` in eight lanes, rounded once; which form depends on the registers.
+    /// `destination = a · b + c` in all lanes, rounded once; which form depends on the registers.
     MultiplyAdd {
         destination: Virtual,
         a: Operand,
@@ -131,13 +171,14 @@ pub enum Instruction {
 
 /// The code of a kernel.
 #[derive(Debug, Default)]
-pub struct Code256 {
+pub struct KernelCode {
+    pub vectors: Vectors,
     pub instructions: Vec<Instruction>,
     pub classes: Vec<Class>,
     /// The positions of the label and of the jump back, for each loop.
     pub loops: Vec<(usize, usize)>,
-    /// Constants of 32 bytes.
-    pub constants: Vec<[u8; 32]>,
+    /// The lanes of constants, each a whole vector.
+    pub constants: Vec<Vec<u32>>,
     /// Bytes of the frame used so far.
     pub frame: u32,
 }

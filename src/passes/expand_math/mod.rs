@@ -28,7 +28,7 @@ use crate::passes::{LoopPass, PassError};
 pub const PASS: LoopPass = LoopPass {
     name: "expand_math",
     doc: "writes mathematical functions out in machine operations",
-    run: |mut program| match run(&mut program) {
+    run: |mut program, _| match run(&mut program) {
         Ok(()) => Ok(program),
         Err(error) => Err(PassError { message: error.to_string(), scope: "".into() }),
     },

@@ -17,7 +17,7 @@ use life::{Life, lives};
 pub const PASS: LoopPass = LoopPass {
     name: "plan_memory",
     doc: "gives every temporary buffer a place in the arena",
-    run: |program| Ok(plan(program)),
+    run: |program, _| Ok(plan(program)),
 };
 
 /// Offsets and the arena's size are multiples of this many bytes.

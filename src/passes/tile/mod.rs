@@ -31,8 +31,35 @@ use pack::Packing;
 use site::Site;
 
 /// The pass.
-pub const PASS: LoopPass =
-    LoopPass { name: "tile", doc: "cuts contractions into packed register tiles", run: |program| Ok(tile(program)) };
+pub const PASS: LoopPass = LoopPass {
+    name: "tile",
+    doc: "cuts contractions into packed register tiles",
+    run: |program, limits| Ok(tile(program, limits.registers)),
+};
+
+/// The vector registers of the machine that tiles are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// Bytes of one.
+    pub bytes: u64,
+    /// How many of them a tile sums in: with one for a number of the left operand and those of a step of the right one they fill all there are.
+    /// A code generator of smaller vectors does a tile in parts.
+    pub sums: u64,
+}
+
+impl Default for Registers {
+    /// Sixteen of 256 bits.
+    fn default() -> Registers {
+        Registers { bytes: 32, sums: 12 }
+    }
+}
+
+impl Registers {
+    /// Elements in a register.
+    fn lanes(self, dtype: DType) -> u64 {
+        self.bytes / dtype.bytes() as u64
+    }
+}
 
 /// Products of fewer multiplications stay as they are.
 const SMALLEST: u64 = 2048;
@@ -71,38 +98,38 @@ pub struct TileShape {
 impl TileShape {
     /// The shape for a product of this many columns: each step of the depth loads a vector for every so many columns and a number for every row.
     /// Narrower or wider where that pads less.
-    fn for_product(dtype: DType, columns: u64) -> TileShape {
-        let lanes = vector_lanes(dtype);
+    fn for_product(registers: Registers, dtype: DType, columns: u64) -> TileShape {
+        let lanes = registers.lanes(dtype);
         // Two, three and one vectors, and what a column costs in each.
         let widths = [(2, 20), (3, 21), (1, 23)].map(|(vectors, cost)| (vectors * lanes, cost));
         let padded = |(width, cost): &(u64, u64)| (columns.next_multiple_of(*width) * cost, std::cmp::Reverse(*width));
         let (width, _) = widths.into_iter().min_by_key(padded).expect("there are widths");
         let columns = columns.next_multiple_of(4).min(width);
-        TileShape { rows: ACCUMULATORS / columns.div_ceil(lanes), columns }
+        TileShape { rows: registers.sums / columns.div_ceil(lanes), columns }
     }
 
     /// The shape for a right operand that is read in place by few rows: for one row narrower where that leaves no rest, which one thread would have to do,
     /// unless every row of the operand is on a page of its own, since each tile goes through all of them.
-    fn in_place(dtype: DType, contract: &Contract) -> TileShape {
+    fn in_place(registers: Registers, dtype: DType, contract: &Contract) -> TileShape {
         let short = contract.right.row_stride.unsigned_abs() * (dtype.bytes() as u64) < PAGE;
         if contract.rows == 1 && short {
-            return TileShape::of_one_row(dtype, contract.columns);
+            return TileShape::of_one_row(registers, dtype, contract.columns);
         }
         let rows = contract.rows.min(4);
-        TileShape { rows, columns: ACCUMULATORS / rows * vector_lanes(dtype) }
+        TileShape { rows, columns: ENOUGH_SUMS / rows * registers.lanes(dtype) }
     }
 
     /// The shape for one row: as wide as can be, or narrower where only that leaves no rest.
-    fn of_one_row(dtype: DType, columns: u64) -> TileShape {
-        let [widest, narrower] = [ACCUMULATORS, FEWEST_SUMS].map(|sums| sums * vector_lanes(dtype));
+    fn of_one_row(registers: Registers, dtype: DType, columns: u64) -> TileShape {
+        let [widest, narrower] = [ENOUGH_SUMS, FEWEST_SUMS].map(|sums| sums * registers.lanes(dtype));
         let no_rest = !columns.is_multiple_of(widest) && columns.is_multiple_of(narrower);
         TileShape { rows: 1, columns: if no_rest { narrower } else { widest } }
     }
 }
 
-/// Vectors that a register tile accumulates in: with one for a number of the left operand and those of a step of the right one they
-/// fill sixteen registers. A code generator of smaller vectors does a tile in parts.
-const ACCUMULATORS: u64 = 12;
+/// So many vectors of sums take an operand that is read in place as fast as memory gives it, where every machine has registers for them; more would
+/// leave fewer tiles for threads.
+const ENOUGH_SUMS: u64 = 12;
 
 /// So many vectors of sums go side by side without waiting for each other.
 const FEWEST_SUMS: u64 = 8;
@@ -110,18 +137,14 @@ const FEWEST_SUMS: u64 = 8;
 /// Bytes of a page of memory.
 const PAGE: u64 = 4096;
 
-/// Lanes of a 256-bit vector.
-fn vector_lanes(dtype: DType) -> u64 {
-    32 / dtype.bytes() as u64
-}
-
 /// What a packed copy was made of; two products with the same key share it while nobody writes the source.
 type PackedKey = (Section, Packing);
 
-/// The program with every large contraction cut into tiles.
-pub fn tile(program: Program) -> Program {
+/// The program with every large contraction cut into tiles that fit into these registers.
+pub fn tile(program: Program, registers: Registers) -> Program {
     let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program;
-    let mut tiler = Tiler { buffers, shared: Shared::default(), packed: FxHashMap::default(), repeats: Vec::new() };
+    let (shared, packed) = (Shared::default(), FxHashMap::default());
+    let mut tiler = Tiler { registers, buffers, shared, packed, repeats: Vec::new() };
     tiler.steps(&kernels, steps);
     let Tiler { buffers, shared, .. } = tiler;
     let (kernels, steps) = shared.finish();
@@ -136,6 +159,7 @@ struct Around {
 }
 
 struct Tiler {
+    registers: Registers,
     buffers: Vec<Buffer>,
     shared: Shared,
     packed: FxHashMap<PackedKey, u32>,
@@ -207,10 +231,10 @@ impl Tiler {
         let few_rows = rows <= FEW_ROWS && contract.right.column_stride == 1;
         let again = few_rows && self.is_read_again(call, site, dtype);
         let shape = match (few_rows, contract.rows) {
-            (true, 1) if again => TileShape::of_one_row(dtype, contract.columns),
-            (true, 1..=4) => TileShape::in_place(dtype, contract),
-            (true, _) if !again => TileShape::in_place(dtype, contract),
-            _ => TileShape::for_product(dtype, contract.columns),
+            (true, 1) if again => TileShape::of_one_row(self.registers, dtype, contract.columns),
+            (true, 1..=4) => TileShape::in_place(self.registers, dtype, contract),
+            (true, _) if !again => TileShape::in_place(self.registers, dtype, contract),
+            _ => TileShape::for_product(self.registers, dtype, contract.columns),
         };
         let in_place = few_rows && !again || is_panels(&contract.right, contract.columns, shape);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());

@@ -1,6 +1,6 @@
 //! `Contract`: a product that is too small or too narrow for tiles, as plain loops.
 
-use super::{Binding, Bound, LANES, Lowered, Lowering};
+use super::{Binding, Bound, Lowered, Lowering};
 use crate::codegen::x86::machine::{Instruction, Virtual};
 use crate::ir::loops::{Affine, BufferId, Contract, Cut, LoopVar, Matrix};
 
@@ -21,16 +21,17 @@ struct Operands {
 impl Lowering<'_> {
     pub(super) fn contract(&mut self, contract: &Contract) -> Lowered {
         let operands = operands(contract);
+        let lanes = self.lanes();
         self.counted((0, 1, contract.rows), &mut |this, row| {
             this.with_variable(contract.row, row, |this| {
-                let whole = contract.columns / LANES as u64;
-                this.counted((0, LANES as i64, whole), &mut |this, column| {
-                    this.columns(contract, &operands, LANES, column)
+                let whole = contract.columns / lanes as u64;
+                this.counted((0, lanes as i64, whole), &mut |this, column| {
+                    this.columns(contract, &operands, lanes, column)
                 })?;
-                let rest = (contract.columns % LANES as u64) as usize;
+                let rest = (contract.columns % lanes as u64) as usize;
                 match rest {
                     0 => Ok(()),
-                    _ => this.columns(contract, &operands, rest, Binding::Known((whole * LANES as u64) as i64)),
+                    _ => this.columns(contract, &operands, rest, Binding::Known((whole * lanes as u64) as i64)),
                 }
             })
         })

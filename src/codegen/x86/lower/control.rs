@@ -2,7 +2,7 @@
 
 use iced_x86::Code;
 
-use super::{Binding, Bound, LANES, Lane, Lowered, Lowering};
+use super::{Binding, Bound, Lane, Lowered, Lowering};
 use crate::codegen::x86::machine::{Condition, Instruction as Machine, Label, Virtual};
 use crate::ir::loops::{Affine, Block, Instruction, LoopVar, Value};
 
@@ -172,26 +172,27 @@ impl Lowering<'_> {
 
     fn lanes_loop(&mut self, var: LoopVar, extent: u64, body: &Block) -> Lowered {
         self.hoist(body)?;
-        let whole = extent / LANES as u64;
+        let lanes = self.lanes();
+        let whole = extent / lanes as u64;
         let together = super::rounds::copies(body, whole);
         if together > 1 {
             return self.jammed_loop(var, extent, together, body);
         }
         let copies = if body.instructions.len() <= SHORT { COPIES.min(whole.max(1)) } else { 1 };
-        let step = copies as i64 * LANES as i64;
+        let step = copies as i64 * lanes as i64;
         self.counted((0, step, whole / copies), &mut |this, binding| {
             (0..copies as i64).try_for_each(|copy| {
-                let binding = further(binding, copy * LANES as i64);
-                this.in_lanes(var, LANES, binding, |this| this.block(body))
+                let binding = further(binding, copy * lanes as i64);
+                this.in_lanes(var, lanes, binding, |this| this.block(body))
             })
         })?;
         for group in whole / copies * copies..whole {
-            let binding = Binding::Known(group as i64 * LANES as i64);
-            self.in_lanes(var, LANES, binding, |this| this.block(body))?;
+            let binding = Binding::Known(group as i64 * lanes as i64);
+            self.in_lanes(var, lanes, binding, |this| this.block(body))?;
         }
-        let rest = (extent % LANES as u64) as usize;
+        let rest = (extent % lanes as u64) as usize;
         if rest > 0 {
-            let binding = Binding::Known((whole * LANES as u64) as i64);
+            let binding = Binding::Known((whole * lanes as u64) as i64);
             self.in_lanes(var, rest, binding, |this| this.block(body))?;
         }
         Ok(())
@@ -199,7 +200,7 @@ impl Lowering<'_> {
 
     /// A vector loop with serial loops in it, several vectors at a time.
     fn jammed_loop(&mut self, var: LoopVar, extent: u64, together: u64, body: &Block) -> Lowered {
-        let lanes = LANES as u64;
+        let lanes = self.lanes() as u64;
         let whole = extent / lanes;
         self.counted((0, (together * lanes) as i64, whole / together), &mut |this, binding| {
             this.jammed(var, binding, together as usize, body)
@@ -239,7 +240,7 @@ impl Lowering<'_> {
             }
         }
         let lane = |lane: usize| known.wrapping_add(coefficient * lane as i64) as i32 as u32;
-        let steps = self.lanes_constant(std::array::from_fn(lane));
+        let steps = self.lanes_constant(lane);
         let register = match sum {
             None => self.in_register(steps),
             Some(sum) => {

@@ -1,14 +1,14 @@
-//! `Fold`: sixteen lanes in two vectors for each accumulator, then a fixed tree.
+//! `Fold`: sixteen lanes in one vector or two for each accumulator, then a fixed tree.
 
 use iced_x86::Code;
 
 use super::control::further;
-use super::{Binding, Bound, LANES, Lowered, Lowering};
+use super::{Binding, Bound, Lowered, Lowering};
 use crate::codegen::x86::machine::{Instruction, Virtual};
 use crate::ir::loops::{Accumulator, Block, LoopVar};
 
-/// Vectors of the lanes that the instruction's meaning fixes.
-const VECTORS: usize = 2;
+/// The lanes that the instruction's meaning fixes, whatever vectors have.
+const LANES: usize = 16;
 
 /// The parts of a fold.
 struct Fold<'a> {
@@ -28,7 +28,8 @@ impl Lowering<'_> {
     ) -> Lowered {
         self.hoist(body)?;
         let fold = Fold { body, accumulators, merge };
-        let mut lanes: [Vec<Virtual>; VECTORS] = Default::default();
+        let width = self.lanes();
+        let mut lanes: Vec<Vec<Virtual>> = vec![Vec::new(); LANES / width];
         for vector in &mut lanes {
             for accumulator in accumulators {
                 let dtype = self.dtype(accumulator.result);
@@ -37,17 +38,17 @@ impl Lowering<'_> {
                 vector.push(self.in_register(bits));
             }
         }
-        let round = (VECTORS * LANES) as u64;
+        let round = LANES as u64;
         self.counted((0, round as i64, extent / round), &mut |this, binding| {
             for (number, vector) in lanes.iter().enumerate() {
-                let binding = further(binding, (number * LANES) as i64);
-                this.fold_vector(&fold, var, binding, LANES, vector)?;
+                let binding = further(binding, (number * width) as i64);
+                this.fold_vector(&fold, var, binding, width, vector)?;
             }
             Ok(())
         })?;
         let mut start = extent / round * round;
         for vector in &lanes {
-            let active = (extent - start).min(LANES as u64);
+            let active = (extent - start).min(width as u64);
             if active > 0 {
                 self.fold_vector(&fold, var, Binding::Known(start as i64), active as usize, vector)?;
             }
@@ -56,7 +57,7 @@ impl Lowering<'_> {
         self.tree(&fold, lanes)
     }
 
-    /// Merges the next eight elements, or fewer, into one vector of each accumulator.
+    /// Merges the next elements, a vector of them or fewer, into one vector of each accumulator.
     fn fold_vector(
         &mut self,
         fold: &Fold<'_>,
@@ -72,7 +73,7 @@ impl Lowering<'_> {
                 elements.push(this.value(accumulator.element));
             }
             let mut merged = this.merge(fold, lanes, &elements)?;
-            if active < LANES {
+            if active < this.lanes() {
                 let mask = this.active_mask(active);
                 let mask = this.in_register(mask);
                 for (new, old) in merged.iter_mut().zip(lanes) {
@@ -100,10 +101,15 @@ impl Lowering<'_> {
     }
 
     /// Lanes 8+8, 4+4, 2+2, 1+1; the result in all lanes.
-    fn tree(&mut self, fold: &Fold<'_>, [low, high]: [Vec<Virtual>; VECTORS]) -> Lowered {
-        let mut lanes = self.merge(fold, &low, &high)?;
-        for half in [4, 2, 1] {
-            let upper: Vec<Virtual> = lanes.iter().map(|l| self.upper_lanes(*l, half)).collect();
+    fn tree(&mut self, fold: &Fold<'_>, vectors: Vec<Vec<Virtual>>) -> Lowered {
+        let mut vectors = vectors.into_iter();
+        let mut lanes = vectors.next().expect("a vector has at most the lanes of a fold");
+        let mut second = vectors.next();
+        for half in [8, 4, 2, 1] {
+            let upper = match second.take() {
+                Some(upper) => upper,
+                None => lanes.iter().map(|l| self.upper_lanes(*l, half)).collect(),
+            };
             lanes = self.merge(fold, &lanes, &upper)?;
         }
         for (accumulator, lane) in fold.accumulators.iter().zip(lanes) {
@@ -117,6 +123,7 @@ impl Lowering<'_> {
     fn upper_lanes(&mut self, lanes: Virtual, half: usize) -> Virtual {
         let lanes = lanes.into();
         match half {
+            8 => self.op_with(Code::EVEX_Vshuff64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[lanes, lanes], 0b01_00_11_10),
             4 => self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[lanes], 1),
             2 => self.op_with(Code::VEX_Vpermilps_ymm_ymmm256_imm8, &[lanes], 0b1110),
             _ => self.op_with(Code::VEX_Vpermilps_ymm_ymmm256_imm8, &[lanes], 0b01),

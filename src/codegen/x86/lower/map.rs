@@ -1,9 +1,9 @@
-//! Scalar functions and conversions, eight lanes at once, with the bits that the loop IR's meaning fixes.
+//! Scalar functions and conversions, all lanes at once, with the bits that the loop IR's meaning fixes.
 
 use iced_x86::Code;
 
 use super::{Bound, Lowered, Lowering, Unsupported};
-use crate::codegen::x86::machine::{Instruction, Operand, Virtual};
+use crate::codegen::x86::machine::{Instruction, Operand, Vectors, Virtual};
 use crate::ir::loops::Value;
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
@@ -265,7 +265,17 @@ impl Lowering<'_> {
         let (a, b) = (shifted(self, a), shifted(self, b));
         let odd = self.op(code, &[a.into(), b.into()]);
         let even = shifted(self, even);
-        self.op_with(Code::VEX_Vpblendd_ymm_ymm_ymmm256_imm8, &[even.into(), odd.into()], 0b1010_1010)
+        match self.code.vectors {
+            Vectors::Avx2 => {
+                let sources = [even.into(), odd.into()];
+                self.op_with(Code::VEX_Vpblendd_ymm_ymm_ymmm256_imm8, &sources, 0b1010_1010)
+            }
+            Vectors::Avx512 => {
+                let odd_lanes = self.lanes_constant(|lane| if lane % 2 == 1 { u32::MAX } else { 0 });
+                let odd_lanes = self.in_register(odd_lanes);
+                self.blend(odd_lanes, odd.into(), even)
+            }
+        }
     }
 
     pub(super) fn convert(&mut self, result: Value, operand: Value) -> Lowered {

@@ -1,9 +1,10 @@
-//! Loads and stores of eight lanes, of fewer, and of one value for all lanes.
+//! Loads and stores of whole vectors, of fewer lanes, and of one value for all lanes.
 
 use iced_x86::Code;
 
-use super::{Bound, LANES, Lane, Lowered, Lowering, Unsupported};
-use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain};
+use super::{Bound, Lane, Lowered, Lowering, Unsupported};
+use crate::codegen::x86::avx512::{LOAD_BYTES, STORE_BYTES};
+use crate::codegen::x86::machine::{Instruction, Memory, Operand, Vectors, Virtual, plain};
 use crate::ir::loops::{Affine, BufferId, Value};
 use crate::ir::types::DType;
 
@@ -56,13 +57,13 @@ impl Lowering<'_> {
     }
 
     fn vector_load(&mut self, dtype: DType, memory: Memory, step: i64, lane: Lane) -> Lowered<Virtual> {
-        let bytes = dtype.bytes() as i64;
-        if (step * LANES as i64).abs() >= MOST_GATHERED {
+        let (bytes, lanes) = (dtype.bytes() as i64, self.lanes());
+        if (step * lanes as i64).abs() >= MOST_GATHERED {
             return Err(Unsupported("lanes far apart"));
         }
         let places = (0..lane.active).map(|l| memory.plus(l as i64 * step)).collect::<Vec<_>>();
         Ok(match (bytes, step == bytes, lane.active) {
-            (4, true, LANES) => self.op(Code::VEX_Vmovups_ymm_ymmm256, &[memory.into()]),
+            (4, true, active) if active == lanes => self.op(Code::VEX_Vmovups_ymm_ymmm256, &[memory.into()]),
             (4, true, 4) => self.op(Code::VEX_Vmovups_xmm_xmmm128, &[memory.into()]),
             (4, true, 2) => self.op(Code::VEX_Vmovq_xmm_xmmm64, &[memory.into()]),
             (4, true, 1) => self.op(Code::VEX_Vmovss_xmm_m32, &[memory.into()]),
@@ -72,8 +73,14 @@ impl Lowering<'_> {
                 self.op(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[mask.into(), memory.into()])
             }
             (4, false, _) => self.load_apart(&places),
-            (_, true, LANES) => {
+            (_, true, active) if active == lanes => {
                 let words = self.op(Code::VEX_Vpmovzxbd_ymm_xmmm64, &[memory.into()]);
+                self.mask_if_bool(dtype, words)
+            }
+            (_, true, active) if active > 1 && self.code.vectors == Vectors::Avx512 => {
+                let mask = self.active_mask(active);
+                let mask = self.in_register(mask);
+                let words = self.op(LOAD_BYTES, &[mask.into(), memory.into()]);
                 self.mask_if_bool(dtype, words)
             }
             _ => {
@@ -84,9 +91,9 @@ impl Lowering<'_> {
         })
     }
 
-    /// Words from up to eight places.
+    /// Words from as many places as there are lanes, or fewer.
     fn load_apart(&mut self, places: &[Memory]) -> Virtual {
-        let half = |this: &mut Self, places: &[Memory]| {
+        let quarter = |this: &mut Self, places: &[Memory]| {
             let mut lanes = this.op(Code::VEX_Vmovss_xmm_m32, &[places[0].into()]);
             for (lane, place) in places.iter().enumerate().skip(1) {
                 let sources = [lanes.into(), Operand::Memory(*place)];
@@ -94,16 +101,17 @@ impl Lowering<'_> {
             }
             lanes
         };
-        let (low, high) = places.split_at(places.len().min(4));
-        let low = half(self, low);
-        if high.is_empty() {
-            return low;
+        let (low, others) = places.split_at(places.len().min(4));
+        let mut lanes = quarter(self, low);
+        for (number, places) in others.chunks(4).enumerate() {
+            let more = quarter(self, places);
+            let sources = [lanes.into(), more.into()];
+            lanes = self.op_with(Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, &sources, number as i32 + 1);
         }
-        let high = half(self, high);
-        self.op_with(Code::VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, &[low.into(), high.into()], 1)
+        lanes
     }
 
-    /// Bytes from up to eight places, the rest 0.
+    /// Bytes from as many places as there are lanes, or fewer, the rest 0.
     fn load_bytes(&mut self, places: &[Memory]) -> Virtual {
         let zero = self.bits(0);
         let mut bytes = self.in_register(zero);
@@ -124,28 +132,38 @@ impl Lowering<'_> {
     fn store_lanes(&mut self, value: Value, memory: Memory, step: i64) -> Lowered {
         let dtype = self.dtype(value);
         let register = self.value(value);
-        let active = self.lane.map_or(1, |lane| lane.active);
+        let (lanes, active) = (self.lanes(), self.lane.map_or(1, |lane| lane.active));
         if dtype == DType::U8 {
             return Err(Unsupported("a store of bytes"));
         }
         if active > 1 && step == 0 {
             return Err(Unsupported("lanes that store to one place"));
         }
-        if (step * LANES as i64).abs() >= MOST_GATHERED {
+        if (step * lanes as i64).abs() >= MOST_GATHERED {
             return Err(Unsupported("lanes far apart"));
         }
         let places = (0..active).map(|l| memory.plus(l as i64 * step)).collect::<Vec<_>>();
         let next_to_each_other = step == dtype.bytes() as i64;
         match (dtype == DType::Bool, next_to_each_other, active) {
             (_, _, 0) => {}
-            (false, true, LANES) => {
+            (false, true, active) if active == lanes => {
                 self.push(plain(Code::VEX_Vmovups_ymmm256_ymm, Some(memory.into()), vec![register.into()]));
             }
             (false, true, active) => self.store_first(register, memory, active),
             (false, _, _) => self.store_apart(register, &places),
-            (true, true, LANES) => {
+            (true, true, active) if active == lanes => {
                 let bytes = self.mask_bytes(register);
-                self.push(plain(Code::VEX_Vmovq_xmmm64_xmm, Some(memory.into()), vec![bytes.into()]));
+                let code = match self.code.vectors {
+                    Vectors::Avx2 => Code::VEX_Vmovq_xmmm64_xmm,
+                    Vectors::Avx512 => Code::VEX_Vmovups_xmmm128_xmm,
+                };
+                self.push(plain(code, Some(memory.into()), vec![bytes.into()]));
+            }
+            (true, true, active) if active > 1 && self.code.vectors == Vectors::Avx512 => {
+                let bytes = self.mask_bytes(register);
+                let mask = self.active_mask(active);
+                let mask = self.in_register(mask);
+                self.push(plain(STORE_BYTES, Some(memory.into()), vec![mask.into(), bytes.into()]));
             }
             (true, _, _) => {
                 let bytes = self.mask_bytes(register);
@@ -167,8 +185,16 @@ impl Lowering<'_> {
         });
     }
 
-    /// The first lanes, next to each other: four, two and one at a time. A store under a mask takes a dozen times as long on some machines.
+    /// The first lanes, next to each other: four, two and one at a time. A store under a mask takes a dozen times as long on some machines without
+    /// mask registers.
     fn store_first(&mut self, register: Virtual, memory: Memory, active: usize) {
+        if self.code.vectors == Vectors::Avx512 && active > 4 {
+            let mask = self.active_mask(active);
+            let mask = self.in_register(mask);
+            let sources = vec![mask.into(), register.into()];
+            self.push(plain(Code::VEX_Vmaskmovps_m256_ymm_ymm, Some(memory.into()), sources));
+            return;
+        }
         let (mut lanes, mut done) = (register, 0);
         for (count, code) in [(4, Code::VEX_Vmovups_xmmm128_xmm), (2, Code::VEX_Vmovq_xmmm64_xmm)] {
             if active & count == 0 {
@@ -189,23 +215,27 @@ impl Lowering<'_> {
     }
 
     fn store_apart(&mut self, register: Virtual, places: &[Memory]) {
-        let (low, high) = places.split_at(places.len().min(4));
-        let mut half = register;
-        for (number, places) in [low, high].into_iter().enumerate() {
-            if number == 1 && !places.is_empty() {
-                half = self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[register.into()], 1);
-            }
+        for (number, places) in places.chunks(4).enumerate() {
+            let quarter = match number {
+                0 => register,
+                _ => self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[register.into()], number as i32),
+            };
             for (lane, place) in places.iter().enumerate() {
-                self.extract(Code::VEX_Vextractps_rm32_xmm_imm8, *place, half, lane);
+                self.extract(Code::VEX_Vextractps_rm32_xmm_imm8, *place, quarter, lane);
             }
         }
     }
 
     /// The lanes of a mask as bytes 0 and 1.
     fn mask_bytes(&mut self, mask: Virtual) -> Virtual {
-        let high = self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[mask.into()], 1);
-        let words = self.op(Code::VEX_Vpackssdw_xmm_xmm_xmmm128, &[mask.into(), high.into()]);
-        let bytes = self.op(Code::VEX_Vpacksswb_xmm_xmm_xmmm128, &[words.into(), words.into()]);
+        let bytes = match self.code.vectors {
+            Vectors::Avx2 => {
+                let high = self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[mask.into()], 1);
+                let words = self.op(Code::VEX_Vpackssdw_xmm_xmm_xmmm128, &[mask.into(), high.into()]);
+                self.op(Code::VEX_Vpacksswb_xmm_xmm_xmmm128, &[words.into(), words.into()])
+            }
+            Vectors::Avx512 => self.op(Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, &[mask.into()]),
+        };
         let ones = self.bits(0x0101_0101);
         self.op(Code::VEX_Vpand_xmm_xmm_xmmm128, &[bytes.into(), ones])
     }
@@ -227,14 +257,15 @@ impl Lowering<'_> {
         if bytes != 4 {
             return Err(Unsupported("a gather of bytes"));
         }
-        let reach = (extent as i64).saturating_mul(stride.abs()).saturating_add(step.saturating_mul(8).abs());
+        let reach =
+            (extent as i64).saturating_mul(stride.abs()).saturating_add(step.saturating_mul(self.lanes() as i64).abs());
         if reach >= MOST_GATHERED {
             return Err(Unsupported("a far gather"));
         }
         let strides = self.bits(stride as i32 as u32);
         let index = self.value(index);
         let scaled = self.op(Code::VEX_Vpmulld_ymm_ymm_ymmm256, &[index.into(), strides]);
-        let steps = self.lanes_constant(std::array::from_fn(|l| (l as i64 * step) as i32 as u32));
+        let steps = self.lanes_constant(|l| (l as i64 * step) as i32 as u32);
         let moved = self.op(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[scaled.into(), steps]);
         let base = self.address_of(memory);
         let zero = self.bits(0);

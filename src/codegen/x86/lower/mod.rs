@@ -1,6 +1,6 @@
 //! From the loop IR to instructions on virtual registers.
 //!
-//! Every value of 32 bits (`f32`, `i32`, `u32`, `bool` as a mask) is a vector of eight lanes; a value that is the same for all rounds has it in
+//! Every value of 32 bits (`f32`, `i32`, `u32`, `bool` as a mask) is a vector of lanes, eight or sixteen; a value that is the same for all rounds has it in
 //! all of them, so scalar code and vector code are one. `u8` is widened when it is loaded. What else there is (64-bit
 //! and 16-bit dtypes, integer division, scattered stores) is [`Unsupported`] and left to the other code generator.
 //!
@@ -10,7 +10,7 @@ use iced_x86::Code;
 use rustc_hash::FxHashMap;
 
 use super::allocate::new_slot;
-use super::machine::{Base, Class, Code256, Instruction, Label, Memory, Operand, Virtual, plain};
+use super::machine::{Base, Class, Instruction, KernelCode, Label, Memory, Operand, Vectors, Virtual, plain};
 use crate::ir::loops::{Affine, BufferId, Kernel, LoopVar, Value};
 use crate::ir::types::DType;
 
@@ -29,9 +29,6 @@ pub struct Unsupported(pub &'static str);
 
 /// The result of lowering something.
 type Lowered<T = ()> = Result<T, Unsupported>;
-
-/// Lanes of a vector.
-const LANES: usize = 8;
 
 /// The frame begins with the kernel's three parameters, each a word.
 const PARAMETER_BYTES: u32 = 32;
@@ -68,7 +65,7 @@ type PointerKey = (BufferId, Vec<(usize, i64)>);
 /// The state of lowering one kernel.
 struct Lowering<'k> {
     kernel: &'k Kernel,
-    code: Code256,
+    code: KernelCode,
     /// Variables in scope, outermost first.
     scope: Vec<(LoopVar, Binding)>,
     /// Pointers in registers, and how many variables were in scope when each was made: it is gone when there are fewer.
@@ -77,22 +74,22 @@ struct Lowering<'k> {
     values: Vec<Option<Bound>>,
     /// The vectors that are being written together.
     copies: Option<rounds::Copies>,
-    constants: FxHashMap<[u8; 32], u32>,
+    constants: FxHashMap<Vec<u32>, u32>,
     labels: u32,
 }
 
-/// The code of a kernel on virtual registers.
+/// The code of a kernel on virtual registers, for vectors of some width.
 ///
 /// # Errors
 /// If the kernel does something that this code generator leaves to the other.
-pub fn lower(kernel: &Kernel) -> Result<Code256, Unsupported> {
+pub fn lower(kernel: &Kernel, vectors: Vectors) -> Result<KernelCode, Unsupported> {
     let taken = |dtype: &DType| matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::Bool | DType::U8);
     if !kernel.values.iter().all(taken) {
         return Err(Unsupported("a value of another width"));
     }
     let mut lowering = Lowering {
         kernel,
-        code: Code256 { frame: PARAMETER_BYTES, ..Code256::default() },
+        code: KernelCode { vectors, frame: PARAMETER_BYTES, ..KernelCode::default() },
         scope: Vec::new(),
         pointers: Vec::new(),
         lane: None,
@@ -118,6 +115,11 @@ impl Lowering<'_> {
             None => self.block(&kernel.body),
             Some(parallel) => self.range(parallel.var, &kernel.body),
         }
+    }
+
+    /// Lanes of a vector.
+    fn lanes(&self) -> usize {
+        self.code.vectors.lanes()
     }
 
     /// A parameter of the kernel: the table of buffers, the first round, the end of the rounds.
@@ -182,28 +184,26 @@ impl Lowering<'_> {
         result
     }
 
-    /// Room in the frame.
+    /// Room for a vector in the frame.
     fn slot(&mut self) -> Memory {
-        Memory::frame(new_slot(&mut self.code, 32))
+        let bytes = self.code.vectors.bytes() as u32;
+        Memory::frame(new_slot(&mut self.code, bytes))
     }
 
-    /// Eight lanes of 32 bits as a memory operand.
-    fn lanes_constant(&mut self, lanes: [u32; LANES]) -> Operand {
-        let mut bytes = [0; 32];
-        for (chunk, lane) in bytes.chunks_exact_mut(4).zip(lanes) {
-            chunk.copy_from_slice(&lane.to_le_bytes());
-        }
+    /// Lanes of 32 bits, by number, as a memory operand.
+    fn lanes_constant(&mut self, lane: impl Fn(usize) -> u32) -> Operand {
+        let lanes: Vec<u32> = (0..self.lanes()).map(lane).collect();
         let next = self.code.constants.len() as u32;
-        let number = *self.constants.entry(bytes).or_insert(next);
+        let number = *self.constants.entry(lanes.clone()).or_insert(next);
         if number == next {
-            self.code.constants.push(bytes);
+            self.code.constants.push(lanes);
         }
         Memory { base: Base::Constant(number), index: None, displacement: 0 }.into()
     }
 
     /// The same 32 bits in every lane.
     fn bits(&mut self, bits: u32) -> Operand {
-        self.lanes_constant([bits; LANES])
+        self.lanes_constant(|_| bits)
     }
 
     /// The register with an operand's value.
@@ -216,7 +216,7 @@ impl Lowering<'_> {
 
     /// All ones in the lanes that count.
     fn active_mask(&mut self, active: usize) -> Operand {
-        self.lanes_constant(std::array::from_fn(|lane| if lane < active { u32::MAX } else { 0 }))
+        self.lanes_constant(|lane| if lane < active { u32::MAX } else { 0 })
     }
 
     fn dtype(&self, value: Value) -> DType {

@@ -5,7 +5,7 @@
 //! only thing that differs between its copies, [`Copies`].
 
 use super::control::further;
-use super::{Binding, Bound, LANES, Lowered, Lowering};
+use super::{Binding, Bound, Lowered, Lowering};
 use crate::codegen::x86::machine::{Instruction as Machine, Virtual};
 use crate::ir::loops::{Block, Carried, Instruction, LoopVar};
 
@@ -60,9 +60,10 @@ impl Lowering<'_> {
 
     /// The body of a vector loop for `count` vectors from `binding` on, together.
     pub(super) fn jammed(&mut self, var: LoopVar, binding: Binding, count: usize, body: &Block) -> Lowered {
-        self.in_lanes(var, LANES, binding, |this| {
+        let lanes = self.lanes();
+        self.in_lanes(var, lanes, binding, |this| {
             let copy =
-                |c: usize| Copy { bindings: vec![further(binding, (c * LANES) as i64)], values: this.values.clone() };
+                |c: usize| Copy { bindings: vec![further(binding, (c * lanes) as i64)], values: this.values.clone() };
             let all = (0..count).map(copy).collect();
             this.together(all, body)
         })
@@ -80,7 +81,7 @@ impl Lowering<'_> {
     /// A serial loop.
     pub(super) fn for_loop(&mut self, var: LoopVar, extent: u64, carried: &[Carried], body: &Block) -> Lowered {
         self.hoist(body)?;
-        let size = size(body).max(1);
+        let size = size(body, self.lanes()).max(1);
         if (extent as usize).saturating_mul(size) <= LONGEST_WRITTEN_OUT || extent == 1 {
             self.begin(carried)?;
             (0..extent).try_for_each(|round| self.round(var, Binding::Known(round as i64), carried, body))?;
@@ -213,11 +214,13 @@ fn innermost(block: &Block) -> usize {
     }
 }
 
-/// About how many machine instructions a block becomes.
-fn size(block: &Block) -> usize {
+/// About how many machine instructions a block becomes with vectors of so many lanes.
+fn size(block: &Block, lanes: usize) -> usize {
     let of = |i: &Instruction| match i {
-        Instruction::For { extent, body, .. } => (*extent as usize).saturating_mul(size(body)),
-        Instruction::Lanes { extent, body, .. } => (extent.div_ceil(LANES as u64) as usize).saturating_mul(size(body)),
+        Instruction::For { extent, body, .. } => (*extent as usize).saturating_mul(size(body, lanes)),
+        Instruction::Lanes { extent, body, .. } => {
+            (extent.div_ceil(lanes as u64) as usize).saturating_mul(size(body, lanes))
+        }
         Instruction::Fold { .. } | Instruction::Contract(_) | Instruction::Tile(_) => LARGE,
         Instruction::Constant { .. } => 0,
         _ => 1,

@@ -1,18 +1,17 @@
-//! `Tile`: a product that stays in registers: up to twelve vectors of sums, one load for each vector of B, one broadcast for each row of A.
+//! `Tile`: a product that stays in registers: as many vectors of sums as there are registers for, one load for each vector of B, one broadcast for each row of A.
 
 use iced_x86::Code;
 
 use super::rounds::Copy;
-use super::{Binding, Bound, LANES, Lowered, Lowering, Unsupported};
+use super::{Binding, Bound, Lowered, Lowering, Unsupported};
 use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain};
 use crate::ir::loops::{self, Affine, BufferId, Cut, Matrix, Tile};
 use crate::ir::types::DType;
 
-/// Steps of k written out in one round of the inner loop.
-const UNROLL: u64 = 4;
-
-/// Vectors of sums; besides them one row's number and a row of B stay in registers.
-const MOST_SUMS: usize = 12;
+/// Steps of k written out in one round of the inner loop of a tile of so many sums: a round is long enough without more.
+fn unrolled(sums: usize) -> u64 {
+    if sums > 12 { 2 } else { 4 }
+}
 
 /// An epilogue of at least so many instructions is written for two vectors at a time.
 const LONG_EPILOGUE: usize = 24;
@@ -49,6 +48,8 @@ struct Product<'t> {
     /// Bytes from row to row of A.
     row: i64,
     vectors: usize,
+    /// All ones in the lanes of the last vector that have a column, where these are neither all of them nor four.
+    mask: Option<Virtual>,
 }
 
 impl Lowering<'_> {
@@ -56,18 +57,16 @@ impl Lowering<'_> {
         if self.dtype(tile.accumulator) != DType::F32 {
             return Err(Unsupported("a tile of another width"));
         }
-        let product = Product {
-            tile,
-            axes: axes(tile),
-            row: 4 * tile.left.row_stride,
-            vectors: (tile.columns as usize).div_ceil(LANES),
-        };
-        let count = product.vectors * tile.rows as usize;
-        let half = tile.columns as usize % LANES;
-        if count > MOST_SUMS || !(half == 0 || half == 4) {
+        let (lanes, columns) = (self.lanes(), tile.columns as usize);
+        let rest = columns % lanes;
+        let count = columns.div_ceil(lanes) * tile.rows as usize;
+        if count > self.code.vectors.sums() || !rest.is_multiple_of(4) {
             return Err(Unsupported("a tile of another shape"));
         }
-        let farthest = product.axes.last().map_or(0, |a| a.left.abs().max(a.right.abs())) * UNROLL as i64;
+        let mask = (rest > 4).then(|| self.active_mask(rest)).map(|mask| self.in_register(mask));
+        let vectors = columns.div_ceil(lanes);
+        let product = Product { tile, axes: axes(tile), row: 4 * tile.left.row_stride, vectors, mask };
+        let farthest = product.axes.last().map_or(0, |a| a.left.abs().max(a.right.abs())) * unrolled(count) as i64;
         if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
             return Err(Unsupported("a tile of far rows"));
         }
@@ -207,13 +206,14 @@ impl Lowering<'_> {
         })
     }
 
-    /// The innermost axis: rounds of [`UNROLL`] steps, then what is left.
+    /// The innermost axis: rounds of several steps, then what is left.
     fn depth(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, sums: &[Virtual]) -> Lowered {
-        self.repeated(axis.count / UNROLL, &mut |this| {
-            (0..UNROLL as i64).for_each(|k| this.step(product, axis, cursor, k, sums));
-            this.advance(cursor, axis, UNROLL as i64)
+        let at_once = unrolled(sums.len());
+        self.repeated(axis.count / at_once, &mut |this| {
+            (0..at_once as i64).for_each(|k| this.step(product, axis, cursor, k, sums));
+            this.advance(cursor, axis, at_once as i64)
         })?;
-        (0..(axis.count % UNROLL) as i64).for_each(|k| self.step(product, axis, cursor, k, sums));
+        (0..(axis.count % at_once) as i64).for_each(|k| self.step(product, axis, cursor, k, sums));
         Ok(())
     }
 
@@ -222,12 +222,16 @@ impl Lowering<'_> {
         let rows = product.tile.rows as usize;
         let mut right: Vec<Operand> = Vec::with_capacity(product.vectors);
         for vector in 0..product.vectors {
-            let memory = Memory::at(cursor.right, (k * axis.right) as i32 + 32 * vector as i32);
-            let is_half = product.tile.columns as usize - vector * LANES < LANES;
-            right.push(match (is_half, rows) {
-                (true, _) => self.op(Code::VEX_Vmovups_xmm_xmmm128, &[memory.into()]).into(),
-                (false, 1) => memory.into(),
-                (false, _) => self.in_register(memory.into()).into(),
+            let place = (k * axis.right) as i32 + (vector * self.code.vectors.bytes()) as i32;
+            let memory = Memory::at(cursor.right, place);
+            let is_whole = (vector + 1) * self.lanes() <= product.tile.columns as usize;
+            right.push(match (is_whole, product.mask, rows) {
+                (true, _, 1) => memory.into(),
+                (true, _, _) => self.in_register(memory.into()).into(),
+                (false, None, _) => self.op(Code::VEX_Vmovups_xmm_xmmm128, &[memory.into()]).into(),
+                (false, Some(mask), _) => {
+                    self.op(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[mask.into(), memory.into()]).into()
+                }
             });
         }
         for row in 0..rows {
@@ -241,15 +245,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// The epilogue of every row, eight columns at once; what does not fill a vector has fewer lanes that count.
+    /// The epilogue of every row, a vector of columns at once; what does not fill a vector has fewer lanes that count.
     fn tile_epilogue(&mut self, product: &Product<'_>, sums: &[Virtual]) -> Lowered {
-        let tile = product.tile;
+        let (tile, lanes) = (product.tile, self.lanes());
         self.hoist(&tile.epilogue)?;
         // Long epilogues are chains of operations that wait for each other: those of two vectors run side by side.
         let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 3 } else { 1 };
         let vectors: Vec<(usize, usize)> = (0..sums.len())
-            .map(|number| (number, number % product.vectors * LANES))
-            .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(LANES)))
+            .map(|number| (number, number % product.vectors * lanes))
+            .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(lanes)))
             .filter(|(_, active)| *active > 0)
             .collect();
         let mut left = vectors.as_slice();
@@ -264,10 +268,10 @@ impl Lowering<'_> {
 
     /// The epilogue of some vectors of sums, by number, of which the same number of lanes counts.
     fn epilogue_of(&mut self, product: &Product<'_>, sums: &[Virtual], vectors: &[(usize, usize)]) -> Lowered {
-        let tile = product.tile;
+        let (tile, lanes) = (product.tile, self.lanes());
         let place = |number: usize| {
             let (row, vector) = (number / product.vectors, number % product.vectors);
-            vec![Binding::Known(row as i64), Binding::Known((vector * LANES) as i64)]
+            vec![Binding::Known(row as i64), Binding::Known((vector * lanes) as i64)]
         };
         let (first, active) = vectors[0];
         let outer = place(first);
