@@ -49,7 +49,7 @@ fn wide_code_has_the_instructions_of_its_machine() {
 }
 
 #[test]
-#[ignore = "needs the emulator Bochs, and a minute"]
+#[ignore = "needs the emulator Bochs, and minutes"]
 fn avx512_gives_the_same_bits() {
     if !emulator::is_installed() {
         eprintln!("SKIPPED: code with AVX-512 was not run, there is no `bochs` on this machine");

@@ -108,7 +108,7 @@ fn graphs_agree_in_all_forms() {
 
 /// Graphs compiled for AVX-512, whose wide kernels run on the emulated machine.
 #[test]
-#[ignore = "needs the emulator Bochs, and a minute"]
+#[ignore = "needs the emulator Bochs, and minutes"]
 fn avx512_gives_the_same_bits() {
     let (first, count) = (setting("FIRST", 0), setting("EMULATED", 100));
     let example = |seed: u64| {

@@ -61,7 +61,7 @@ fn tiles_for_other_registers_give_the_same_bits() {
 }
 
 #[test]
-#[ignore = "needs the emulator Bochs, and a minute"]
+#[ignore = "needs the emulator Bochs, and minutes"]
 fn avx512_gives_the_same_bits() {
     if let Some(calls) = emulate(&examples()) {
         assert!(calls >= FEWEST, "{calls} calls");

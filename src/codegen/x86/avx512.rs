@@ -52,8 +52,8 @@ pub fn choice(roles: [Role; 3]) -> i32 {
     (0..8).map(|row| bit(row, if bit(row, Role::Mask) == 1 { Role::Yes } else { Role::No }) << row).sum()
 }
 
-/// Whether the distance in an instruction's address is written in four bytes always. Of single bytes Bochs 2.7, on which tests run this code, takes
-/// short distances for numbers of words.
+/// Whether the distance in an instruction's address is written in four bytes always. A short one counts bytes where a single byte is moved, but
+/// Bochs 2.7, on which tests run this code, multiplies it.
 pub fn has_long_distances(code: Code) -> bool {
     matches!(code, Code::EVEX_Vpinsrb_xmm_xmm_r32m8_imm8 | Code::EVEX_Vpextrb_r32m8_xmm_imm8)
 }
