@@ -9,6 +9,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
+use nnc::codegen::Target;
 use nnc::driver::{Entry, JitOptions, Quiet, Session, Slice, compile_file_with};
 use nnc::frontend::Settings;
 use nnc::ir::cost::cost;
@@ -88,7 +89,7 @@ impl Case {
         session.prepare(row.entry, rows)?;
         let compiled = session.compiled();
         let sizes = compiled.sizes(rows)?;
-        let lowered = compiled.program(row.entry, &sizes, &mut Quiet)?;
+        let lowered = compiled.program(row.entry, &sizes, &Target::host(), &mut Quiet)?;
         let operations = cost(&lowered.function).map_or(1.0, |c| c.flops as f64);
         let mut fields = Vec::new();
         for field in &compiled.model().fields {
