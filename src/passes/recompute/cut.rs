@@ -9,7 +9,7 @@ use petgraph::visit::EdgeRef;
 
 use super::super::fuse::classify::Class;
 use super::reads_buffers;
-use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::graph::{Function, Node, NodeId, ValueId};
 use crate::ir::ops::Op;
 
 /// While all that is kept is no larger than this, it stays in the cache, and writing a tensor again takes longer than keeping it.
@@ -35,6 +35,20 @@ impl Prices {
             _ => Prices { dearest: 10, value: 4096, written_part: 1 },
         }
     }
+
+    /// What computing a node again costs, beside having its operands at hand.
+    fn again(&self, node: &Node, class: &Class, bytes: u64, read: Option<Reader>) -> u64 {
+        match class {
+            Class::View(_) | Class::Reshape | Class::Pointwise { cost: 0, .. } => 0,
+            Class::Pointwise { cost, .. } if *cost <= self.dearest && node.outputs.len() == 1 => {
+                let written = if read == Some(Reader::OfBuffers) { bytes } else { 0 };
+                self.value + written / self.written_part
+            }
+            // Its operand is written again as well.
+            Class::Opaque if matches!(node.op, Op::Pad(_)) => self.value + 2 * bytes / self.written_part,
+            _ => ENDLESS,
+        }
+    }
 }
 
 /// More than all tensors together.
@@ -44,33 +58,14 @@ const ENDLESS: u64 = 1 << 50;
 pub fn choose(function: &Function, classes: &[Class], turn: NodeId, memory: u64) -> Vec<bool> {
     let count = turn.0 as usize + 1;
     let read = read_late(function, classes, turn);
-    let moves = |i: &usize| matches!(classes[*i], Class::Source | Class::View(_) | Class::Reshape);
-    let prices =
-        Prices::of((0..count).filter(|i| read[*i].is_some() && !moves(i)).map(|i| bytes(function, i)).sum(), memory);
+    let in_memory = (0..count).filter(|i| read[*i].is_some() && !stands_elsewhere(&classes[*i]));
+    let prices = Prices::of(in_memory.map(|i| bytes(function, i)).sum(), memory);
     let mut network = Network::new(count);
     for i in 0..count {
         let node = function.graph.node(NodeId(i as u32));
         let (made, at_hand) = (network.made(i), network.at_hand(i));
-        match &classes[i] {
-            Class::Source => network.add(network.source, made, ENDLESS),
-            Class::View(_) | Class::Reshape => {}
-            Class::Pointwise { cost: 0, .. } => {}
-            Class::Pointwise { cost, .. } if *cost <= prices.dearest && node.outputs.len() == 1 => {
-                let written = if read[i] == Some(Reader::OfBuffers) { bytes(function, i) } else { 0 };
-                network.add(network.source, made, prices.value + written / prices.written_part);
-            }
-            // Its operand is written again as well.
-            Class::Opaque if matches!(node.op, Op::Pad(_)) => {
-                network.add(network.source, made, prices.value + 2 * bytes(function, i) / prices.written_part);
-            }
-            _ => network.add(network.source, made, ENDLESS),
-        }
-        let width = match &classes[i] {
-            Class::Source | Class::Pointwise { cost: 0, .. } => 0,
-            Class::View(_) | Class::Reshape => ENDLESS,
-            _ => bytes(function, i),
-        };
-        network.add(made, at_hand, width);
+        network.add(network.source, made, prices.again(node, &classes[i], bytes(function, i), read[i]));
+        network.add(made, at_hand, width(&classes[i], bytes(function, i)));
         for input in &node.inputs {
             network.add(network.at_hand(input.node.0 as usize), made, ENDLESS);
         }
@@ -80,9 +75,22 @@ pub fn choose(function: &Function, classes: &[Class], turn: NodeId, memory: u64)
     }
     let near = network.nearest_cut();
     let again = |i: usize| i < count && near[network.made(i).index()] && !matches!(classes[i], Class::Source);
-    let again: Vec<bool> = (0..function.graph.len()).map(again).collect();
-    debug_assert!((0..count).all(|i| !again[i] || function.graph.node(NodeId(i as u32)).outputs.len() == 1));
-    again
+    (0..function.graph.len()).map(again).collect()
+}
+
+/// Whether a value is an argument or another view of one that is in memory.
+fn stands_elsewhere(class: &Class) -> bool {
+    matches!(class, Class::Source | Class::View(_) | Class::Reshape)
+}
+
+/// What keeping a value costs.
+fn width(class: &Class, bytes: u64) -> u64 {
+    match class {
+        Class::Source | Class::Pointwise { cost: 0, .. } => 0,
+        // What it is a view of is kept.
+        Class::View(_) | Class::Reshape => ENDLESS,
+        _ => bytes,
+    }
 }
 
 /// How the gradient reads a value.
