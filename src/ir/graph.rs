@@ -143,6 +143,13 @@ pub struct Function {
 }
 
 impl Function {
+    /// The last node of the forward half of a training step, behind which its gradient is computed: that of the last loss. None where nothing is updated or there is no loss.
+    pub fn turn(&self) -> Option<NodeId> {
+        let updates = self.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
+        let losses = self.results.iter().filter(|r| r.role == ResultRole::Loss).map(|r| r.value.node);
+        losses.max().filter(|_| updates)
+    }
+
     /// The function with symbolic dims replaced by concrete sizes.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::fuse::classify::{Class, classify};
 use super::{GraphPass, Limits, PassError, dce};
-use crate::ir::graph::{Function, Node, NodeId, ResultRole, ValueId};
+use crate::ir::graph::{Function, Node, NodeId, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::rewrite::Rewriter;
 use crate::ir::scalar::ScalarFunction;
@@ -27,7 +27,7 @@ pub const PASS: GraphPass =
 const LONGEST: usize = 24;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
-    let Some(turn) = turn(function) else { return Ok(function.clone()) };
+    let Some(turn) = function.turn() else { return Ok(function.clone()) };
     let function = &masks_of_results(function, turn);
     if function.graph.nodes().any(|(_, n)| n.outputs.iter().any(|ty| ty.elements().is_none())) {
         return Ok(function.clone());
@@ -38,13 +38,6 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
         return Ok(function.clone());
     }
     Ok(dce::prune(&Recomputing { function, classes: &classes, again: &again, turn }.rewrite()))
-}
-
-/// The last node of the forward half: the last loss; none where there is no gradient to come.
-pub(super) fn turn(function: &Function) -> Option<NodeId> {
-    let updates = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
-    let losses = function.results.iter().filter(|r| r.role == ResultRole::Loss).map(|r| r.value.node);
-    losses.max().filter(|_| updates)
 }
 
 /// `x > c` is `max(x, c) > c`: the gradient of a positive part needs the result alone, which the layer behind it reads as well.

@@ -9,7 +9,6 @@ use crate::ir::graph::{Function, NodeId, ResultRole, ValueId};
 use crate::ir::loops::{Affine, LoopVar};
 use crate::ir::scalar::Monoid;
 use crate::passes::lower::view;
-use crate::passes::recompute;
 
 /// What a unit computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +82,7 @@ impl Units {
             folds: Vec::new(),
             alone: Vec::new(),
             late: Vec::new(),
-            turn: recompute::turn(function),
+            turn: function.turn(),
             companions: Vec::new(),
         };
         for (id, _) in function.graph.nodes() {
