@@ -82,11 +82,20 @@ def logarithm():
 def error_function():
     limit = 2 / sqrt(pi) - 1
     ratio = lambda z: limit if z < mpf(10) ** -30 else erf(sqrt(z)) / sqrt(z) - 1
-    for top, n, single in [("0.9216", 7, True), ("1", 13, False)]:
-        fit = remez(ratio, range(n), 0, mpf(top) ** 2, lambda z: 1 / (1 + limit * mpf("0.9")), grid=800)
-        show(f"erf small, {n}", *fit, single)
+    # f32: four pieces of [0, 3.92], the first as x + x p(x), the others as p(x - middle), each of degree 8.
+    first, end = mpf("0.75"), mpf("3.92")
+    width = (end - first) / 3 * mpf("1.0005")
+    print("erf pieces: 1 / width", repr(f32(1 / width)), "less", repr(f32(first / width - mpf(1) / 2)))
+    beyond = lambda u: limit if abs(u) < mpf(10) ** -25 else erf(u) / u - 1
+    show("erf piece 0", *remez(beyond, range(8), 0, first, lambda u: 1 / (beyond(u) + 1)), True)
+    for i in range(3):
+        low, high = first + i * width, first + (i + 1) * width
+        middle = floor((low + high) * 32 + mpf(1) / 2) / 64
+        piece = lambda u: erf(middle + u)
+        show(f"erf piece {i + 1} around {float(middle)}", *remez(piece, range(9), low - middle, high - middle, lambda u: 1 / piece(u)), True)
+    fit = remez(ratio, range(13), 0, 1, lambda z: 1 / (1 + limit * mpf("0.9")), grid=800)
+    show("erf small, 13", *fit, False)
     g = lambda t: -log(erfc(t))
-    show("erf large, 8", *remez(g, range(8), mpf("0.9216"), mpf(4), lambda t: erfc(t) / erf(t)), True)
     middle = mpf(7) / 2
     fit = remez(lambda u: g(u + middle) - (u + middle) ** 2, range(19), mpf("-2.5"), mpf("2.5"), lambda u: erfc(u + middle), grid=800)
     show("erf large, 19", *fit, False)

@@ -2,8 +2,11 @@
 //!
 //! That is right where a kernel reads the input and writes the output at one and the same address in every round: the element is read
 //! before it is overwritten, by the same round. The two parameters become one that is updated, so no backend has to know of aliases.
+//! Several calls that each read a part of the input and write that part of the output, such as those for the bulk and for the edge of a
+//! product, count as one call.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rustc_hash::FxHashMap;
 
@@ -11,8 +14,10 @@ use super::LoopPass;
 use super::plan_memory::is_arena;
 use super::plan_memory::life::{Life, lives};
 use crate::ir::loops::steps::each_call;
-use crate::ir::loops::{Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, Program, Step, Value};
-use crate::passes::lower::finish::Draft;
+use crate::ir::loops::{
+    Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step, Value,
+};
+use crate::passes::lower::finish::{Draft, collect_extents};
 use crate::passes::lower::number::renumber;
 use crate::passes::lower::visit::{Touch, Visitor, walk};
 
@@ -26,6 +31,9 @@ pub const PASS: LoopPass = LoopPass {
     },
 };
 
+/// So many steps after the first that reads an input and writes an output may do so for other parts of them.
+const MOST_STEPS: usize = 8;
+
 /// Joins buffers of a program where a call allows it. A call that is left with nothing but to store what it loads is dropped.
 pub fn reuse_inputs(program: &mut Program) {
     let mut joiner = Joiner {
@@ -33,6 +41,8 @@ pub fn reuse_inputs(program: &mut Program) {
         buffers: program.buffers.clone(),
         homes: (0..program.buffers.len() as u32).collect(),
         numbers: FxHashMap::default(),
+        calls: numbered_calls(program),
+        agreed: Vec::new(),
         addresses: program.kernels.iter().map(addresses).collect(),
         kernels: std::mem::take(&mut program.kernels),
         next: 0,
@@ -51,6 +61,10 @@ struct Joiner {
     /// Where each buffer is by now.
     homes: Vec<u32>,
     kernels: Vec<Kernel>,
+    /// The calls as they were, by the numbers of their steps.
+    calls: Vec<Option<Call>>,
+    /// Outputs that took the place of an input and are not whole yet: the input's home and the output.
+    agreed: Vec<(u32, u32)>,
     /// Kernels with joined parameters, by content: without their names.
     numbers: FxHashMap<Kernel, u32>,
     addresses: Vec<Addresses>,
@@ -82,6 +96,11 @@ impl Joiner {
         let mut joined: Vec<(usize, usize)> = Vec::new();
         for output in 0..fresh.len() {
             let free = |input: &usize| joined.iter().all(|(_, taken)| taken != input);
+            if let Some((home, _)) = self.agreed.iter().find(|(_, agreed)| *agreed == fresh[output]) {
+                let input = (0..fresh.len()).find(|p| *p != output && call.buffers[*p].buffer == *home);
+                joined.extend(input.map(|input| (output, input)));
+                continue;
+            }
             let found =
                 (0..fresh.len()).filter(free).find(|input| self.fits(call, number, *input, output, fresh[output]));
             if let Some(input) = found {
@@ -89,6 +108,9 @@ impl Joiner {
                 self.homes[fresh[output] as usize] = home;
                 let last = self.lives[fresh[output] as usize].map_or(number, |l| l.last);
                 if let Some(life) = &mut self.lives[home as usize] {
+                    if life.last > number {
+                        self.agreed.push((home, fresh[output]));
+                    }
                     life.last = last;
                 }
                 joined.push((output, input));
@@ -116,11 +138,50 @@ impl Joiner {
             && (old.dtype, old.elements) == (new.dtype, new.elements)
             && source.is_at_start()
             && call.buffers[output].is_at_start()
-            && self.lives[source.buffer as usize].is_some_and(|l| l.last == number)
+            && self.lives[source.buffer as usize]
+                .is_some_and(|l| self.parts_are_apart(number..=l.last, source.buffer, fresh))
             && self.lives[fresh as usize].is_some_and(|l| l.first == number)
             && once(source.buffer)
             && once(fresh)
             && address(input).is_some_and(|a| Some(a) == address(output))
+    }
+
+    /// Whether all calls of the steps that touch an input or an output read a part of the one and write the same part of the other, each its own.
+    fn parts_are_apart(&self, steps: RangeInclusive<usize>, home: u32, fresh: u32) -> bool {
+        if steps.start() == steps.end() {
+            return true;
+        }
+        if steps.clone().count() > MOST_STEPS {
+            return false;
+        }
+        let mut parts: Vec<(i64, i64)> = Vec::new();
+        for number in steps {
+            let Some(call) = &self.calls[number] else { return false };
+            let is = |section: &Section, buffer: u32| self.homes[section.buffer as usize] == buffer;
+            let of = |buffer: u32| (0..call.buffers.len()).filter(move |p| is(&call.buffers[*p], buffer));
+            let [inputs, outputs] = [home, fresh].map(|buffer| of(buffer).collect::<Vec<_>>());
+            match (&inputs[..], &outputs[..]) {
+                ([], []) => {}
+                ([input], [output]) => match self.part(call, *input, *output) {
+                    Some(part) => parts.push(part),
+                    None => return false,
+                },
+                _ => return false,
+            }
+        }
+        parts.sort_unstable();
+        parts.windows(2).all(|pair| pair[0].1 < pair[1].0)
+    }
+
+    /// The first and the last element of the part of a buffer that a call reads as one parameter and writes at the same addresses as another.
+    fn part(&self, call: &Call, input: usize, output: usize) -> Option<(i64, i64)> {
+        let kernel = &self.kernels[call.kernel as usize];
+        let [read, written] = [input, output].map(|parameter| {
+            let address = self.addresses[call.kernel as usize].get(&BufferId(parameter as u32))?.clone()?;
+            call.buffers[parameter].is_at_start().then_some((address, kernel.buffers[parameter].usage))
+        });
+        let ((address, BufferUse::Read), (same, BufferUse::Write)) = (read?, written?) else { return None };
+        (address == same).then(|| range(kernel, &address))
     }
 
     /// Makes the call use a kernel in which each pair of parameters is one.
@@ -137,6 +198,38 @@ impl Joiner {
         }
         (call.kernel, call.buffers) = (new, buffers);
     }
+}
+
+/// The smallest and the largest value of an address.
+fn range(kernel: &Kernel, address: &Affine) -> (i64, i64) {
+    let mut extents: BTreeMap<LoopVar, u64> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
+    collect_extents(&kernel.body, &mut extents);
+    let mut range = (address.constant, address.constant);
+    for (var, coefficient) in &address.terms {
+        let most = coefficient * (extents.get(var).copied().unwrap_or(1).max(1) as i64 - 1);
+        range = (range.0 + most.min(0), range.1 + most.max(0));
+    }
+    range
+}
+
+/// The calls of a program by the numbers that [`lives`] gives to steps.
+fn numbered_calls(program: &Program) -> Vec<Option<Call>> {
+    fn collect(steps: &[Step], calls: &mut Vec<Option<Call>>) {
+        for step in steps {
+            match step {
+                Step::Call(call) => calls.push(Some(call.clone())),
+                Step::Index { .. } => calls.push(None),
+                Step::Repeat(repeat) => {
+                    calls.push(None);
+                    collect(&repeat.steps, calls);
+                    calls.push(None);
+                }
+            }
+        }
+    }
+    let mut calls = Vec::new();
+    collect(&program.steps, &mut calls);
+    calls
 }
 
 /// Whether every store puts back what was loaded from the same place.

@@ -17,6 +17,8 @@ const FEWEST: usize = 700;
 fn examples() -> Vec<Example> {
     gather(|| {
         functions::every_function_of_every_dtype();
+        functions::one_of_four_by_two_bits();
+        functions::choices_of_zero();
         functions::functions_with_a_constant();
         functions::conversions_between_all_dtypes();
         functions::bits_as_other_dtypes();

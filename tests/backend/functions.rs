@@ -108,6 +108,33 @@ pub fn bits_as_other_dtypes() {
     }
 }
 
+#[test]
+pub fn one_of_four_by_two_bits() {
+    for (dtype, table) in [
+        (DType::F32, [0.1, -2.0, f64::INFINITY, 1e-40]),
+        (DType::I32, [0.0, -7.0, 1e9, 3.0]),
+        (DType::U32, [4e9, 1.0, 2.0, 0.0]),
+    ] {
+        check(elementwise("one_of", &[DType::I32], dtype, |b, x| b.one_of(x[0], dtype, table)));
+    }
+}
+
+/// What a choice makes of a zero on either side, where a bit mask will do.
+#[test]
+pub fn choices_of_zero() {
+    for zero in [0.0, -0.0] {
+        let inputs = [DType::Bool, DType::F32];
+        check(elementwise("zero_or", &inputs, DType::F32, |b, x| {
+            let zero = b.constant(DType::F32, zero);
+            b.map(F::Select, &[x[0], zero, x[1]])
+        }));
+        check(elementwise("or_zero", &inputs, DType::F32, |b, x| {
+            let zero = b.constant(DType::F32, zero);
+            b.map(F::Select, &[x[0], x[1], zero])
+        }));
+    }
+}
+
 /// Vector loops of every length whose loads and stores are of bytes, masks, words next to each other, words apart and words at indices.
 #[test]
 pub fn rests_of_every_way_to_memory() {

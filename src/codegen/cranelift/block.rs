@@ -31,6 +31,10 @@ impl Lowering<'_, '_> {
                 self.bitcast(*result, *operand);
                 Ok(())
             }
+            Instruction::OneOf { result, index, table } => {
+                self.one_of(*result, *index, table.map(|entry| f64::from_bits(entry.0)));
+                Ok(())
+            }
             Instruction::Load { result, buffer, address } => {
                 self.load(*result, *buffer, address);
                 Ok(())

@@ -48,6 +48,34 @@ impl Lowering<'_, '_> {
         }
     }
 
+    /// One of four constants by the last two bits of `index`: the last bit chooses within both halves, the other one between them.
+    pub(super) fn one_of(&mut self, result: Value, index: Value, table: [f64; 4]) {
+        let dtype = self.dtype(result);
+        let slot = match self.slot(index) {
+            Slot::Uniform(index) => {
+                let [a, b, c, d] = table.map(|number| self.constant_scalar(dtype, number));
+                let odd = self.builder.ins().band_imm_u(index, 1);
+                let upper = self.builder.ins().band_imm_u(index, 2);
+                let low = self.builder.ins().select(odd, b, a);
+                let high = self.builder.ins().select(odd, d, c);
+                Slot::Uniform(self.builder.ins().select(upper, high, low))
+            }
+            Slot::Lanes(packs) => {
+                let [a, b, c, d] = table.map(|number| self.constant_pack(dtype, number));
+                let chosen = packs.into_iter().map(|index| {
+                    let [odd, upper] = [31, 30].map(|distance| {
+                        let first = self.builder.ins().ishl_imm_u(index, distance);
+                        self.builder.ins().sshr_imm_u(first, 31)
+                    });
+                    let (low, high) = (self.choose(odd, b, a), self.choose(odd, d, c));
+                    self.choose(upper, high, low)
+                });
+                Slot::Lanes(chosen.collect())
+            }
+        };
+        self.bind(result, slot);
+    }
+
     /// The last operand, if it is a constant that is a number.
     fn limit(&self, operands: &[Value]) -> Option<f64> {
         operands.last().and_then(|o| self.constant(*o)).filter(|c| !c.is_nan())

@@ -141,6 +141,13 @@ impl BlockBuilder<'_> {
         result
     }
 
+    /// One of four constants of a dtype of four bytes, by the last two bits of an `i32`.
+    pub fn one_of(&mut self, index: Value, dtype: DType, table: [f64; 4]) -> Value {
+        let result = self.value(dtype);
+        self.push(Instruction::OneOf { result, index, table: table.map(|entry| ConstantBits(entry.to_bits())) });
+        result
+    }
+
     /// A load; the result has the buffer's dtype.
     pub fn load(&mut self, buffer: BufferId, address: Affine) -> Value {
         let result = self.value(self.state.buffers[buffer.0 as usize].dtype);

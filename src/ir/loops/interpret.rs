@@ -219,6 +219,11 @@ impl Machine<'_> {
                 let number = Number::from_bytes(dtype, &bytes[..dtype.bytes()]);
                 self.set(*result, number);
             }
+            Instruction::OneOf { result, index, table } => {
+                let entry = table[(self.get(*index).integer() & 3) as usize];
+                let number = Number::constant(self.dtype(*result), f64::from_bits(entry.0));
+                self.set(*result, number);
+            }
             Instruction::Load { result, buffer, address } => {
                 let number = self.load(*buffer, self.affine(address))?;
                 self.set(*result, number);

@@ -164,6 +164,12 @@ pub enum Instruction {
         result: Value,
         operand: Value,
     },
+    /// One of four constants, by the last two bits of an `i32`: a table that is in a register.
+    OneOf {
+        result: Value,
+        index: Value,
+        table: [ConstantBits; 4],
+    },
     Load {
         result: Value,
         buffer: BufferId,

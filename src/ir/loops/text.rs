@@ -282,6 +282,10 @@ impl<'a> Printer<'a> {
             }
             Instruction::Convert { result, operand } => (*result, format!("convert {}", self.value(*operand))),
             Instruction::Bitcast { result, operand } => (*result, format!("bitcast {}", self.value(*operand))),
+            Instruction::OneOf { result, index, table } => {
+                let [a, b, c, d] = table.map(|entry| f64::from_bits(entry.0));
+                (*result, format!("one_of {}, {a:?}, {b:?}, {c:?}, {d:?}", self.value(*index)))
+            }
             Instruction::Load { result, buffer, address } => {
                 (*result, format!("load {}", self.element(*buffer, address)))
             }

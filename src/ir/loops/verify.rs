@@ -306,6 +306,13 @@ impl<'a> Verifier<'a> {
                 let fits = from.bytes() == to.bytes() && from != DType::Bool && to != DType::Bool;
                 require(fits, || format!("{from} has not the bits of {to}"))
             }
+            Instruction::OneOf { result, index, .. } => {
+                self.read(*index)?;
+                self.expect(*index, DType::I32)?;
+                self.define(*result)?;
+                let dtype = self.dtype(*result)?;
+                require(dtype.bytes() == 4, || format!("a table in a register is not of {dtype}"))
+            }
             Instruction::Load { result, buffer, address } => {
                 self.address(*buffer, address)?;
                 self.define(*result)?;
@@ -478,6 +485,7 @@ fn is_straight_line(block: &Block) -> bool {
                 | Instruction::Map { .. }
                 | Instruction::Convert { .. }
                 | Instruction::Bitcast { .. }
+                | Instruction::OneOf { .. }
         )
     })
 }

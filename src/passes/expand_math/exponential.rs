@@ -46,7 +46,7 @@ const TANH_F64: [f64; 11] = [
 
 /// x = n ln 2 + r.
 struct Reduced {
-    /// n, added to the magic number: its lowest bits are n.
+    /// n and so many biases, added to the magic number: its lowest bits are their sum.
     shifted: Value,
     /// n as a float.
     n: Value,
@@ -55,8 +55,9 @@ struct Reduced {
     near: Value,
 }
 
-fn reduce(m: &mut Math<'_, '_>, x: Value) -> Reduced {
-    let (log2e, magic) = (m.constant(LOG2_E), m.constant(m.format().magic));
+/// `biases`: of how many powers of two the number n is to become the exponent.
+fn reduce(m: &mut Math<'_, '_>, x: Value, biases: i32) -> Reduced {
+    let (log2e, magic) = (m.constant(LOG2_E), magic(m, biases));
     let shifted = m.fma(x, log2e, magic);
     let n = m.sub(shifted, magic);
     let ln2 = m.pick(LN_2_F32, LN_2_F64);
@@ -67,6 +68,12 @@ fn reduce(m: &mut Math<'_, '_>, x: Value) -> Reduced {
     Reduced { shifted, n, r, near }
 }
 
+/// The magic number with some biases of the exponent.
+fn magic(m: &mut Math<'_, '_>, biases: i32) -> Value {
+    let format = m.format();
+    m.constant(format.magic + f64::from(biases * format.bias))
+}
+
 /// What rounding took from r.
 fn r_rest(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
     let minus_low = m.constant(-m.pick(LN_2_F32, LN_2_F64)[1]);
@@ -74,28 +81,28 @@ fn r_rest(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
     m.fma(reduced.n, minus_low, taken)
 }
 
-fn tail(m: &mut Math<'_, '_>, r: Value) -> Value {
+/// r² p(r) and so much more.
+fn with_tail(m: &mut Math<'_, '_>, r: Value, more: Value) -> Value {
     let coefficients: &[f64] = m.pick(&TAIL_F32, &TAIL_F64);
-    m.polynomial(r, coefficients)
+    let square = m.mul(r, r);
+    let p = m.polynomial_in_pairs((r, square), coefficients.len(), |m, power| m.constant(coefficients[power]));
+    m.fma(square, p, more)
 }
 
-/// 2^n from an integer whose lowest bits are n; n is an exponent of a normal number.
+/// 2^n from an integer whose lowest bits are n and the bias; n is an exponent of a normal number.
 fn power_of_bits(m: &mut Math<'_, '_>, bits: Value) -> Value {
-    let format = m.format();
-    let exponent = m.shift_left(bits, format.fraction);
-    let one = m.integer(i64::from(format.bias) << format.fraction);
-    let bits = m.add(exponent, one);
-    m.float_of(bits)
+    let exponent = m.shift_left(bits, m.format().fraction);
+    m.float_of(exponent)
 }
 
-/// 2^n from the magic number with n added.
+/// 2^n from the magic number with n and the bias added.
 fn power_of_two(m: &mut Math<'_, '_>, shifted: Value) -> Value {
     let bits = m.bits(shifted);
     power_of_bits(m, bits)
 }
 
-/// x · 2^n for any n up to twice the largest exponent, as two products: the first is exact, the second rounds once, to a
-/// subnormal number too.
+/// x · 2^n for any n up to twice the largest exponent, n reduced with two biases, as two products: the first is exact, the second rounds once,
+/// to a subnormal number too.
 fn scale(m: &mut Math<'_, '_>, x: Value, reduced: &Reduced) -> Value {
     let (first, second) = if m.dtype() == DType::F32 { halves_of_bits(m, reduced) } else { halves(m, reduced) };
     let scaled = m.mul(x, first);
@@ -112,7 +119,7 @@ fn halves_of_bits(m: &mut Math<'_, '_>, reduced: &Reduced) -> (Value, Value) {
 
 /// The same by float operations: vectors of 64-bit integers have no arithmetic shift.
 fn halves(m: &mut Math<'_, '_>, reduced: &Reduced) -> (Value, Value) {
-    let (half, magic) = (m.constant(0.5), m.constant(m.format().magic));
+    let (half, magic) = (m.constant(0.5), magic(m, 1));
     let first = m.fma(reduced.n, half, magic);
     let first_n = m.sub(first, magic);
     let second_n = m.sub(reduced.n, first_n);
@@ -120,49 +127,34 @@ fn halves(m: &mut Math<'_, '_>, reduced: &Reduced) -> (Value, Value) {
     (power_of_two(m, first), power_of_two(m, second))
 }
 
-/// exp(x). Outside the limits the result is 0 or infinite anyway.
+/// exp(x). Above the upper limit the result is infinite anyway. Below the lower one it is 0, which products that underflow would come to as well, but
+/// processors take many times as long for these, and masked softmaxes are full of them.
 pub(super) fn exp(m: &mut Math<'_, '_>, x: Value) -> Value {
     let (low, high) = m.pick((-104.0, 89.0), (-746.0, 710.0));
+    let (low, zero) = (m.constant(low), m.constant(0.0));
+    let vanishes = m.less(x, low);
     let x = m.at_most(x, high);
-    let x = m.at_least(x, low);
-    let reduced = reduce(m, x);
-    let sum = exp_reduced(m, &reduced);
-    scale(m, sum, &reduced)
-}
-
-/// exp(r).
-fn exp_reduced(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
-    let p = tail(m, reduced.r);
-    let square = m.mul(reduced.r, reduced.r);
-    let rest = m.fma(square, p, reduced.r);
+    let x = m.select(vanishes, zero, x);
+    let reduced = reduce(m, x, 2);
+    let rest = with_tail(m, reduced.r, reduced.r);
     let one = m.constant(1.0);
-    m.add(rest, one)
-}
-
-/// The same as `exp` of an x whose result is a normal number; of anything else it is some number.
-pub(super) fn exp_to_normal(m: &mut Math<'_, '_>, x: Value) -> Value {
-    let reduced = reduce(m, x);
-    let sum = exp_reduced(m, &reduced);
-    let (sum, shifted) = (m.bits(sum), m.bits(reduced.shifted));
-    let exponent = m.shift_left(shifted, m.format().fraction);
-    let scaled = m.add(sum, exponent);
-    m.float_of(scaled)
+    let sum = m.add(rest, one);
+    let scaled = scale(m, sum, &reduced);
+    m.select(vanishes, zero, scaled)
 }
 
 /// exp(x + rest) for f64, |rest| far below |x|, to a little over half a unit in the last place.
 pub(super) fn exp_pair(m: &mut Math<'_, '_>, x: Value, rest: Value) -> Value {
     let x = m.at_most(x, 710.0);
     let x = m.at_least(x, -746.0);
-    let reduced = reduce(m, x);
+    let reduced = reduce(m, x, 2);
     // r and the rest as a new r and what rounding takes from it.
     let lost = r_rest(m, &reduced);
     let rest = m.add(lost, rest);
     let r = m.add(reduced.r, rest);
     let kept = m.sub(r, reduced.r);
     let rest = m.sub(rest, kept);
-    let p = tail(m, r);
-    let square = m.mul(r, r);
-    let small = m.fma(square, p, rest);
+    let small = with_tail(m, r, rest);
     // 1 + r + small, without what rounding takes from 1 + r.
     let one = m.constant(1.0);
     let near = m.add(one, r);
@@ -175,10 +167,8 @@ pub(super) fn exp_pair(m: &mut Math<'_, '_>, x: Value, rest: Value) -> Value {
 
 /// exp(r) - 1 to about one unit in the last place.
 fn expm1_reduced(m: &mut Math<'_, '_>, reduced: &Reduced) -> Value {
-    let p = tail(m, reduced.r);
-    let square = m.mul(reduced.r, reduced.r);
     let r_rest = r_rest(m, reduced);
-    let rest = m.fma(square, p, r_rest);
+    let rest = with_tail(m, reduced.r, r_rest);
     m.add(rest, reduced.r)
 }
 
@@ -187,7 +177,7 @@ pub(super) fn expm1(m: &mut Math<'_, '_>, x: Value) -> Value {
     let (low, high) = m.pick((-18.0, 89.0), (-38.0, 710.0));
     let limited = m.at_most(x, high);
     let limited = m.at_least(limited, low);
-    let reduced = reduce(m, limited);
+    let reduced = reduce(m, limited, 1);
     let q = expm1_reduced(m, &reduced);
     let (one, half) = (m.constant(1.0), m.constant(0.5));
     let shifted = m.sub(reduced.shifted, one);
@@ -217,10 +207,8 @@ pub(super) fn tanh(m: &mut Math<'_, '_>, x: Value) -> Value {
     let magnitude = m.abs(x);
     let limited = m.at_most(magnitude, m.pick(10.0, 20.0));
     let double = m.add(limited, limited);
-    let reduced = reduce(m, double);
-    let p = tail(m, reduced.r);
-    let square = m.mul(reduced.r, reduced.r);
-    let rest = m.fma(square, p, reduced.r);
+    let reduced = reduce(m, double, 1);
+    let rest = with_tail(m, reduced.r, reduced.r);
     let factor = power_of_two(m, reduced.shifted);
     let e = m.fma(factor, rest, factor);
     let (one, two) = (m.constant(1.0), m.constant(2.0));

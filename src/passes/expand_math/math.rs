@@ -133,6 +133,31 @@ impl<'a, 'b> Math<'a, 'b> {
         sum
     }
 
+    /// Σ coefficient(i) · x^i for i < `terms`, by Horner's rule in x² with a pair of terms for each power: as many operations where x² is there
+    /// anyway, and half as long a chain of them.
+    pub(super) fn polynomial_in_pairs(
+        &mut self,
+        (x, square): (Value, Value),
+        terms: usize,
+        mut coefficient: impl FnMut(&mut Self, usize) -> Value,
+    ) -> Value {
+        let mut pair = |m: &mut Self, at: usize| {
+            let low = coefficient(m, at);
+            if at + 1 == terms {
+                return low;
+            }
+            let high = coefficient(m, at + 1);
+            m.fma(high, x, low)
+        };
+        let mut places = (0..terms).step_by(2).rev();
+        let mut sum = pair(self, places.next().expect("a polynomial has a term"));
+        for at in places {
+            let next = pair(self, at);
+            sum = self.fma(sum, square, next);
+        }
+        sum
+    }
+
     /// The bits as an integer of the same size.
     pub(super) fn bits(&mut self, x: Value) -> Value {
         self.b.bitcast(x, self.bits_dtype())
@@ -141,6 +166,11 @@ impl<'a, 'b> Math<'a, 'b> {
     /// The float with the given bits.
     pub(super) fn float_of(&mut self, bits: Value) -> Value {
         self.b.bitcast(bits, self.dtype)
+    }
+
+    /// One of four constants, by the last two bits of an integer. Only of f32.
+    pub(super) fn one_of(&mut self, index: Value, table: [f64; 4]) -> Value {
+        self.b.one_of(index, self.dtype, table)
     }
 
     pub(super) fn convert(&mut self, x: Value, dtype: DType) -> Value {

@@ -1,7 +1,7 @@
 //! Writes functions like `exp`, and conversions of `f16` and `bf16`, out as fused multiply-adds, integer operations on the bits, and selects.
 //!
 //! After this pass kernels hold only functions that every backend has as an instruction, so all backends compute the same bits and
-//! an object file needs no mathematical library. Every expansion is straight-line code without tables, written once for f32 and f64;
+//! an object file needs no mathematical library. Every expansion is straight-line code, written once for f32 and f64 where one method serves both;
 //! its method, its coefficients and its error bound stand beside it, and `docs/numerics.md` has the table of bounds. The
 //! coefficients come from `docs/numerics_coefficients.py`.
 

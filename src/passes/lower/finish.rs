@@ -87,6 +87,7 @@ fn is_repeatable(instruction: &Instruction) -> bool {
             | Instruction::Map { .. }
             | Instruction::Convert { .. }
             | Instruction::Bitcast { .. }
+            | Instruction::OneOf { .. }
             | Instruction::Load { .. }
     )
 }
@@ -171,7 +172,7 @@ impl Visitor for Accesses {
     }
 }
 
-fn collect_extents(block: &Block, extents: &mut BTreeMap<LoopVar, u64>) {
+pub(crate) fn collect_extents(block: &Block, extents: &mut BTreeMap<LoopVar, u64>) {
     for instruction in &block.instructions {
         match instruction {
             Instruction::For { var, extent, body, .. }

@@ -93,6 +93,7 @@ fn is_invariant(
         Instruction::Index { index, .. } => fixed(index),
         Instruction::Map { operands, .. } => operands.iter().all(outer),
         Instruction::Convert { operand, .. } | Instruction::Bitcast { operand, .. } => outer(operand),
+        Instruction::OneOf { index, .. } => outer(index),
         Instruction::Load { buffer, address, .. } => fixed(address) && !written.contains(buffer),
         _ => false,
     }

@@ -68,6 +68,10 @@ fn walk_instruction(instruction: &mut Instruction, visitor: &mut dyn Visitor) {
             visitor.operand(operand);
             visitor.definition(result);
         }
+        Instruction::OneOf { result, index, .. } => {
+            visitor.operand(index);
+            visitor.definition(result);
+        }
         Instruction::Load { result, buffer, address } => {
             visitor.buffer(buffer, Touch::Read);
             visitor.affine(address);

@@ -168,6 +168,44 @@ mod tests {
         assert_eq!(places(program(0, &[[0, 1], [0, 2]])), (2, vec![0]));
     }
 
+    /// Doubles `count` elements from `start` on.
+    fn part(start: i64, count: u64) -> Kernel {
+        let mut k = KernelBuilder::new();
+        let source = k.buffer("source", DType::F32, 10, BufferUse::Read);
+        let target = k.buffer("target", DType::F32, 10, BufferUse::Write);
+        k.finish("part", None, |b| {
+            b.lanes(count, |b, i| {
+                let at = Affine::scaled(i, 1).offset(start);
+                let value = b.load(source, at.clone());
+                let twice = b.map(ScalarFunction::Add, &[value, value]);
+                b.store(target, at, twice);
+            });
+        })
+    }
+
+    #[test]
+    fn parts_of_an_output_take_the_places_of_the_same_parts_of_an_input() {
+        let buffers_of = |kernels: Vec<Kernel>| {
+            let last = kernels.len() as u32;
+            let mut steps: Vec<Step> = (0..last).map(|kernel| Step::Call(Call::on_whole(kernel, [0, 1]))).collect();
+            steps.insert(0, Step::Call(Call::on_whole(last, [2, 0])));
+            steps.push(Step::Call(Call::on_whole(last, [1, 2])));
+            let mut copy = part(0, 10);
+            copy.name = "all".into();
+            let kernels = kernels.into_iter().chain([copy]).collect();
+            let argument = Buffer { place: Place::Argument { index: 0 }, ..arena("x", 10) };
+            let buffers = vec![arena("a", 10), arena("b", 10), argument];
+            let planned = planned(Program { name: "p".into(), buffers, kernels, steps, pointers: 1, arena_bytes: 0 });
+            verify::program(&planned).unwrap();
+            planned.buffers.len()
+        };
+        assert_eq!(buffers_of(vec![part(0, 10)]), 2);
+        assert_eq!(buffers_of(vec![part(0, 7), part(7, 3)]), 2);
+        assert_eq!(buffers_of(vec![part(6, 4), part(0, 3), part(3, 3)]), 2);
+        // The second call would read what the first has written.
+        assert_eq!(buffers_of(vec![part(0, 7), part(6, 4)]), 3);
+    }
+
     #[test]
     fn what_the_next_round_reads_outlasts_the_round() {
         // a and b are first written before the repeat; b is read once more after it. In a round c lives, then d, then e.

@@ -30,8 +30,8 @@ impl Prices {
     fn of(read: u64, memory: u64) -> Prices {
         match read {
             _ if read > memory => Prices { dearest: 100, value: 0, written_part: 8 },
-            // Beyond the cache, reading a value takes as long as some operations.
-            _ if read > CACHED_BYTES => Prices { dearest: 10, value: 4096, written_part: 4 },
+            // Beyond the cache, writing and reading a value takes as long as a function such as `exp` or `erf`.
+            _ if read > CACHED_BYTES => Prices { dearest: 20, value: 4096, written_part: 4 },
             _ => Prices { dearest: 10, value: 4096, written_part: 1 },
         }
     }

@@ -16,6 +16,12 @@ impl Lowering<'_> {
     pub(super) fn block(&mut self, block: &Block) -> Lowered {
         block.instructions.iter().try_for_each(|instruction| match instruction {
             Instruction::For { var, extent, carried, body } => self.for_loop(*var, *extent, carried, body),
+            Instruction::Map { .. } | Instruction::OneOf { .. } | Instruction::Convert { .. } => {
+                self.at_hand = self.copies.is_some().then(Vec::new);
+                let outcome = self.each_copy(&mut |this, _| this.instruction(instruction));
+                self.at_hand = None;
+                outcome
+            }
             single => self.each_copy(&mut |this, _| this.instruction(single)),
         })
     }
@@ -30,6 +36,7 @@ impl Lowering<'_> {
             Instruction::Map { result, function, operands } => self.map(*result, *function, operands),
             Instruction::Convert { result, operand } => self.convert(*result, *operand),
             Instruction::Bitcast { result, operand } => self.bitcast(*result, *operand),
+            Instruction::OneOf { result, index, table } => self.one_of(*result, *index, table),
             Instruction::Load { result, buffer, address } => self.load(*result, *buffer, address),
             Instruction::LoadAt { result, buffer, address, index, stride, extent } => {
                 self.load_at(*result, (*buffer, address), (*index, *stride, *extent))

@@ -2,9 +2,9 @@
 
 use iced_x86::Code;
 
-use super::{Bound, Lowered, Lowering, Unsupported};
+use super::{Bound, Lowered, Lowering, Unsupported, constant_bits};
 use crate::codegen::x86::machine::{Instruction, Operand, Vectors, Virtual};
-use crate::ir::loops::Value;
+use crate::ir::loops::{ConstantBits, Value};
 use crate::ir::scalar::ScalarFunction as F;
 use crate::ir::types::DType;
 
@@ -148,9 +148,12 @@ impl Lowering<'_> {
     fn select(&mut self, o: &[Value]) -> Virtual {
         let mask = self.value(o[0]);
         let yes = self.operand(o[1]);
-        match self.bound(o[2]) {
-            Bound::Constant(number) if number.to_bits() == 0 => {
-                self.op(Code::VEX_Vandps_ymm_ymm_ymmm256, &[mask.into(), yes])
+        let is_zero = |bound: Bound| matches!(bound, Bound::Constant(number) if number.to_bits() == 0);
+        match (self.bound(o[1]), self.bound(o[2])) {
+            (_, no) if is_zero(no) => self.op(Code::VEX_Vandps_ymm_ymm_ymmm256, &[mask.into(), yes]),
+            (yes, _) if is_zero(yes) => {
+                let no = self.operand(o[2]);
+                self.op(Code::VEX_Vandnps_ymm_ymm_ymmm256, &[mask.into(), no])
             }
             _ => {
                 let no = self.value(o[2]);
@@ -328,6 +331,18 @@ impl Lowering<'_> {
         let whole = self.op(Code::VEX_Vcvttps2dq_ymm_ymmm256, &[x.into()]);
         let bounded = self.op(Code::VEX_Vxorps_ymm_ymm_ymmm256, &[whole.into(), large.into()]);
         self.op(Code::VEX_Vandps_ymm_ymm_ymmm256, &[bounded.into(), number.into()])
+    }
+
+    /// The table is in each four lanes of a register, among which the machine chooses by the last two bits of a lane.
+    pub(super) fn one_of(&mut self, result: Value, index: Value, table: &[ConstantBits; 4]) -> Lowered {
+        let dtype = self.dtype(result);
+        let entries = table.map(|entry| constant_bits(dtype, f64::from_bits(entry.0)));
+        let table = self.lanes_constant(|lane| entries[lane % 4]);
+        let table = self.in_register(table);
+        let chosen = self.operand(index);
+        let register = self.op(Code::VEX_Vpermilps_ymm_ymm_ymmm256, &[table.into(), chosen]);
+        self.bind_made_of(result, &[index], register);
+        Ok(())
     }
 
     pub(super) fn bitcast(&mut self, result: Value, operand: Value) -> Lowered {

@@ -74,6 +74,8 @@ struct Lowering<'k> {
     values: Vec<Option<Bound>>,
     /// The vectors that are being written together.
     copies: Option<rounds::Copies>,
+    /// Constants in registers, by number, while one instruction without loops is written for several vectors.
+    at_hand: Option<Vec<(u32, Virtual)>>,
     constants: FxHashMap<Vec<u32>, u32>,
     labels: u32,
 }
@@ -95,6 +97,7 @@ pub fn lower(kernel: &Kernel, vectors: Vectors) -> Result<KernelCode, Unsupporte
         lane: None,
         values: vec![None; kernel.values.len()],
         copies: None,
+        at_hand: None,
         constants: FxHashMap::default(),
         labels: 0,
     };
@@ -208,10 +211,20 @@ impl Lowering<'_> {
 
     /// The register with an operand's value.
     fn in_register(&mut self, operand: Operand) -> Virtual {
-        match operand {
-            Operand::Register(register) => register,
-            memory => self.op(Code::VEX_Vmovups_ymm_ymmm256, &[memory]),
+        let number = match operand {
+            Operand::Register(register) => return register,
+            Operand::Memory(Memory { base: Base::Constant(number), .. }) => Some(number),
+            Operand::Memory(_) => None,
+        };
+        let known = self.at_hand.iter().flatten().find(|entry| Some(entry.0) == number);
+        if let Some((_, register)) = known {
+            return *register;
         }
+        let register = self.op(Code::VEX_Vmovups_ymm_ymmm256, &[operand]);
+        if let (Some(at_hand), Some(number)) = (&mut self.at_hand, number) {
+            at_hand.push((number, register));
+        }
+        register
     }
 
     /// All ones in the lanes that count.

@@ -13,7 +13,7 @@ fn unrolled(sums: usize) -> u64 {
     if sums > 12 { 2 } else { 4 }
 }
 
-/// An epilogue of at least so many instructions is written for two vectors at a time.
+/// An epilogue of at least so many instructions is written for two vectors at a time; three need more registers than there are.
 const LONG_EPILOGUE: usize = 24;
 
 /// Below so many steps the product is done before anything that it asks for could come.
@@ -250,7 +250,7 @@ impl Lowering<'_> {
         let (tile, lanes) = (product.tile, self.lanes());
         self.hoist(&tile.epilogue)?;
         // Long epilogues are chains of operations that wait for each other: those of two vectors run side by side.
-        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 3 } else { 1 };
+        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 2 } else { 1 };
         let vectors: Vec<(usize, usize)> = (0..sums.len())
             .map(|number| (number, number % product.vectors * lanes))
             .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(lanes)))

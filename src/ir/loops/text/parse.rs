@@ -580,6 +580,7 @@ impl Parser {
             "index" => Instruction::Index { result: placeholder, index: self.affine()? },
             "convert" => Instruction::Convert { result: placeholder, operand: self.value()? },
             "bitcast" => Instruction::Bitcast { result: placeholder, operand: self.value()? },
+            "one_of" => self.one_of(placeholder)?,
             "load" => {
                 let (buffer, address) = self.element()?;
                 Instruction::Load { result: placeholder, buffer, address }
@@ -603,11 +604,22 @@ impl Parser {
             | Instruction::Map { result, .. }
             | Instruction::Convert { result, .. }
             | Instruction::Bitcast { result, .. }
+            | Instruction::OneOf { result, .. }
             | Instruction::Load { result, .. }
             | Instruction::LoadAt { result, .. } => *result = value,
             _ => {}
         }
         Ok(instruction)
+    }
+
+    fn one_of(&mut self, result: Value) -> Parsed<Instruction> {
+        let index = self.value()?;
+        let mut table = [ConstantBits(0); 4];
+        for entry in &mut table {
+            self.sign(',')?;
+            *entry = ConstantBits(self.number::<f64>()?.to_bits());
+        }
+        Ok(Instruction::OneOf { result, index, table })
     }
 
     fn for_loop(&mut self) -> Parsed<Instruction> {
