@@ -22,6 +22,7 @@ pub mod gather_sums;
 pub mod half;
 pub mod hoist;
 pub mod in_place;
+pub mod interleave;
 pub mod join_kernels;
 pub mod keep;
 pub mod lower;
@@ -120,4 +121,4 @@ pub struct LoopPass {
 
 /// The passes on loop programs, in the order in which they run.
 pub const LOOP_PASSES: &[LoopPass] =
-    &[tile::PASS, expand_math::PASS, in_place::PASS, join_kernels::PASS, plan_memory::PASS];
+    &[tile::PASS, expand_math::PASS, interleave::PASS, in_place::PASS, join_kernels::PASS, plan_memory::PASS];

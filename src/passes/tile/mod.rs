@@ -70,6 +70,10 @@ const FEW_ROWS: u64 = 8;
 /// A right operand whose rows have at most so many elements is read where it lies: the panels of a row are in a few lines next to each other.
 const SHORT_ROW: u64 = 64;
 
+/// But it is packed where a panel of so many steps leaves no room in the first cache, and what lies beside it comes with it from the second one, in
+/// which all of it stays.
+const LONG_SUM: u64 = 256;
+
 /// A left operand whose depth is not contiguous is packed for at least so many columns, if its steps are multiples of [`FEW_SETS`] bytes, which
 /// leaves them few places in the first cache, or else for so very many.
 const MANY_COLUMNS: u64 = 32;
@@ -236,7 +240,7 @@ impl Tiler {
             (true, _) if !again => TileShape::in_place(self.registers, dtype, contract),
             _ => TileShape::for_product(self.registers, dtype, contract.columns),
         };
-        let in_place = few_rows && !again || is_panels(&contract.right, contract.columns, shape);
+        let in_place = few_rows && !again || is_panels(contract, shape, dtype.bytes() as u64);
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
         let mut layout = Layout { shape, left_panel: None, right_packed: false, panels_outside: false };
         if !in_place {
@@ -329,9 +333,12 @@ impl Tiler {
 }
 
 /// Whether a right operand lies as its packed form would, or nearly: whole panels, of which few share a row.
-fn is_panels(right: &Matrix, columns: u64, shape: TileShape) -> bool {
-    let whole = columns.is_multiple_of(shape.columns);
-    whole && right.column_stride == 1 && right.row_stride.unsigned_abs() <= SHORT_ROW
+fn is_panels(contract: &Contract, shape: TileShape, bytes_of_element: u64) -> bool {
+    let right = &contract.right;
+    let whole = contract.columns.is_multiple_of(shape.columns);
+    let bytes = contract.columns.saturating_mul(contract.steps()).saturating_mul(bytes_of_element);
+    let longest = if contract.steps() > LONG_SUM && bytes <= NEAR { shape.columns } else { SHORT_ROW };
+    whole && right.column_stride == 1 && right.row_stride.unsigned_abs() <= longest
 }
 
 /// Whether the panels of the right operand are gone through outside of the loops around a product: where that operand is too large for the second

@@ -209,9 +209,11 @@ impl Lowering<'_> {
                 let x = self.value(o[0]);
                 self.with_bits(Code::VEX_Vxorps_ymm_ymm_ymmm256, x, u32::MAX)
             }
-            F::ShiftLeft => self.shift(Code::VEX_Vpsllvd_ymm_ymm_ymmm256, o[0], o[1]),
-            F::ShiftRight if unsigned => self.shift(Code::VEX_Vpsrlvd_ymm_ymm_ymmm256, o[0], o[1]),
-            F::ShiftRight => self.shift(Code::VEX_Vpsravd_ymm_ymm_ymmm256, o[0], o[1]),
+            F::ShiftLeft => self.shift(Code::VEX_Vpslld_ymm_ymm_imm8, Code::VEX_Vpsllvd_ymm_ymm_ymmm256, o[0], o[1]),
+            F::ShiftRight if unsigned => {
+                self.shift(Code::VEX_Vpsrld_ymm_ymm_imm8, Code::VEX_Vpsrlvd_ymm_ymm_ymmm256, o[0], o[1])
+            }
+            F::ShiftRight => self.shift(Code::VEX_Vpsrad_ymm_ymm_imm8, Code::VEX_Vpsravd_ymm_ymm_ymmm256, o[0], o[1]),
             F::MulHigh => self.upper_product(o[0], o[1], unsigned),
             F::Equal => self.either(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, o[0], o[1]),
             F::NotEqual => {
@@ -233,13 +235,16 @@ impl Lowering<'_> {
     }
 
     /// Distances count modulo 32, where the machine's shifts push everything out.
-    fn shift(&mut self, code: Code, x: Value, distance: Value) -> Virtual {
+    fn shift(&mut self, by_number: Code, by_lanes: Code, x: Value, distance: Value) -> Virtual {
         match self.bound(distance) {
-            Bound::Constant(number) if (0.0..32.0).contains(&number) => self.two(code, x, distance),
+            Bound::Constant(number) if (0.0..32.0).contains(&number) => {
+                let x = self.value(x);
+                self.op_with(by_number, &[x.into()], number as i32)
+            }
             _ => {
                 let (x, distance) = (self.value(x), self.value(distance));
                 let distance = self.with_bits(Code::VEX_Vandps_ymm_ymm_ymmm256, distance, 31);
-                self.op(code, &[x.into(), distance.into()])
+                self.op(by_lanes, &[x.into(), distance.into()])
             }
         }
     }
