@@ -109,8 +109,7 @@ impl Touches {
             self.read.push(at);
             return self.written.into_iter().collect();
         }
-        let earlier = self.written.replace(at).into_iter().chain(self.read.drain(..)).collect();
-        earlier
+        self.written.replace(at).into_iter().chain(self.read.drain(..)).collect()
     }
 }
 
