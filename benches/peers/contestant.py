@@ -102,6 +102,10 @@ class Nnc(Contestant):
         """The core's clock in GHz."""
         return float(self.ask("clock", answer="ghz"))
 
+    def in_kernels(self, turns):
+        """The time of all kernels, one by one, as a part of the time of whole calls."""
+        return float(self.ask("kernels", turns, answer="share"))
+
     def by_hand(self, weights):
         """The command line that starts the program with the same weights."""
         command = list(self.command)

@@ -37,7 +37,7 @@ def table(result):
     lines = [
         f"### {title}",
         "",
-        f"{result['repeats']} turns each; clock {clock:.2f} GHz; workspace of nnc {result['workspace'] / 2**20:.1f} MiB",
+        f"{result['repeats']} turns each; clock {clock:.2f} GHz; workspace of nnc {result['workspace'] / 2**20:.1f} MiB; its kernels are {result['in_kernels']:.0%} of its time",
         "",
         "| | a step, median (quartiles) | nnc / it | flop a cycle | memory of a step | ready in | largest difference |",
         "| --- | --- | --- | --- | --- | --- | --- |",

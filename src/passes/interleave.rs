@@ -23,8 +23,9 @@ pub const PASS: LoopPass = LoopPass {
     },
 };
 
-/// Blocks of fewer instructions stay as they are.
+/// Blocks of fewer instructions stay as they are, and those of very many, since each turn looks at all that may be next.
 const SHORTEST: usize = 32;
+const LONGEST: usize = 1024;
 
 /// While so many values wait for a reader, what reads the last of one goes first.
 const MOST_LIVE: usize = 12;
@@ -44,7 +45,7 @@ fn block(block: &mut Block) {
             _ => {}
         }
     }
-    if block.instructions.len() >= SHORTEST
+    if (SHORTEST..=LONGEST).contains(&block.instructions.len())
         && let Some(waits) = Waits::of(block)
     {
         let mut old: Vec<Option<Instruction>> = block.instructions.drain(..).map(Some).collect();
