@@ -97,7 +97,9 @@ impl Joiner {
         for output in 0..fresh.len() {
             let free = |input: &usize| joined.iter().all(|(_, taken)| taken != input);
             if let Some((home, _)) = self.agreed.iter().find(|(_, agreed)| *agreed == fresh[output]) {
-                let input = (0..fresh.len()).find(|p| *p != output && call.buffers[*p].buffer == *home);
+                // A later call may read the output itself, which has the same home.
+                let is_input = |p: &usize| fresh[*p] != fresh[output] && call.buffers[*p].buffer == *home;
+                let input = (0..fresh.len()).find(is_input);
                 joined.extend(input.map(|input| (output, input)));
                 continue;
             }
