@@ -12,8 +12,9 @@ use rustc_hash::FxHashMap;
 
 use super::LoopPass;
 use super::plan_memory::is_arena;
-use super::plan_memory::life::{Life, lives};
+use super::plan_memory::life::{Life, lives, numbered_calls};
 use crate::ir::loops::steps::each_call;
+use crate::ir::loops::verify::affine_range;
 use crate::ir::loops::{
     Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step, Value,
 };
@@ -41,8 +42,8 @@ pub fn reuse_inputs(program: &mut Program) {
         buffers: program.buffers.clone(),
         homes: (0..program.buffers.len() as u32).collect(),
         numbers: FxHashMap::default(),
-        calls: numbered_calls(program),
-        agreed: Vec::new(),
+        calls: numbered_calls(&program.steps),
+        agreed: FxHashMap::default(),
         addresses: program.kernels.iter().map(addresses).collect(),
         kernels: std::mem::take(&mut program.kernels),
         next: 0,
@@ -63,8 +64,8 @@ struct Joiner {
     kernels: Vec<Kernel>,
     /// The calls as they were, by the numbers of their steps.
     calls: Vec<Option<Call>>,
-    /// Outputs that took the place of an input and are not whole yet: the input's home and the output.
-    agreed: Vec<(u32, u32)>,
+    /// The homes of outputs that took the place of an input part by part.
+    agreed: FxHashMap<u32, u32>,
     /// Kernels with joined parameters, by content: without their names.
     numbers: FxHashMap<Kernel, u32>,
     addresses: Vec<Addresses>,
@@ -96,7 +97,7 @@ impl Joiner {
         let mut joined: Vec<(usize, usize)> = Vec::new();
         for output in 0..fresh.len() {
             let free = |input: &usize| joined.iter().all(|(_, taken)| taken != input);
-            if let Some((home, _)) = self.agreed.iter().find(|(_, agreed)| *agreed == fresh[output]) {
+            if let Some(home) = self.agreed.get(&fresh[output]) {
                 // A later call may read the output itself, which has the same home.
                 let is_input = |p: &usize| fresh[*p] != fresh[output] && call.buffers[*p].buffer == *home;
                 let input = (0..fresh.len()).find(is_input);
@@ -111,7 +112,7 @@ impl Joiner {
                 let last = self.lives[fresh[output] as usize].map_or(number, |l| l.last);
                 if let Some(life) = &mut self.lives[home as usize] {
                     if life.last > number {
-                        self.agreed.push((home, fresh[output]));
+                        self.agreed.insert(fresh[output], home);
                     }
                     life.last = last;
                 }
@@ -156,7 +157,7 @@ impl Joiner {
         if steps.clone().count() > MOST_STEPS {
             return false;
         }
-        let mut parts: Vec<(i64, i64)> = Vec::new();
+        let mut parts: Vec<(i128, i128)> = Vec::new();
         for number in steps {
             let Some(call) = &self.calls[number] else { return false };
             let is = |section: &Section, buffer: u32| self.homes[section.buffer as usize] == buffer;
@@ -176,14 +177,14 @@ impl Joiner {
     }
 
     /// The first and the last element of the part of a buffer that a call reads as one parameter and writes at the same addresses as another.
-    fn part(&self, call: &Call, input: usize, output: usize) -> Option<(i64, i64)> {
+    fn part(&self, call: &Call, input: usize, output: usize) -> Option<(i128, i128)> {
         let kernel = &self.kernels[call.kernel as usize];
         let [read, written] = [input, output].map(|parameter| {
             let address = self.addresses[call.kernel as usize].get(&BufferId(parameter as u32))?.clone()?;
             call.buffers[parameter].is_at_start().then_some((address, kernel.buffers[parameter].usage))
         });
         let ((address, BufferUse::Read), (same, BufferUse::Write)) = (read?, written?) else { return None };
-        (address == same).then(|| range(kernel, &address))
+        if address == same { range(kernel, &address) } else { None }
     }
 
     /// Makes the call use a kernel in which each pair of parameters is one.
@@ -203,35 +204,10 @@ impl Joiner {
 }
 
 /// The smallest and the largest value of an address.
-fn range(kernel: &Kernel, address: &Affine) -> (i64, i64) {
+fn range(kernel: &Kernel, address: &Affine) -> Option<(i128, i128)> {
     let mut extents: BTreeMap<LoopVar, u64> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
     collect_extents(&kernel.body, &mut extents);
-    let mut range = (address.constant, address.constant);
-    for (var, coefficient) in &address.terms {
-        let most = coefficient * (extents.get(var).copied().unwrap_or(1).max(1) as i64 - 1);
-        range = (range.0 + most.min(0), range.1 + most.max(0));
-    }
-    range
-}
-
-/// The calls of a program by the numbers that [`lives`] gives to steps.
-fn numbered_calls(program: &Program) -> Vec<Option<Call>> {
-    fn collect(steps: &[Step], calls: &mut Vec<Option<Call>>) {
-        for step in steps {
-            match step {
-                Step::Call(call) => calls.push(Some(call.clone())),
-                Step::Index { .. } => calls.push(None),
-                Step::Repeat(repeat) => {
-                    calls.push(None);
-                    collect(&repeat.steps, calls);
-                    calls.push(None);
-                }
-            }
-        }
-    }
-    let mut calls = Vec::new();
-    collect(&program.steps, &mut calls);
-    calls
+    affine_range(address, |var| extents.get(&var).copied())
 }
 
 /// Whether every store puts back what was loaded from the same place.

@@ -10,8 +10,9 @@
 use rustc_hash::FxHashMap;
 
 use super::LoopPass;
-use crate::ir::loops::{Block, BufferId, Instruction, Kernel, Value};
+use crate::ir::loops::{Block, BufferId, Instruction, Kernel, LoopVar, Value};
 use crate::ir::scalar::ScalarFunction as F;
+use crate::passes::lower::visit::{Touch, Visitor, walk_instruction};
 
 /// The pass.
 pub const PASS: LoopPass = LoopPass {
@@ -67,7 +68,7 @@ struct Waits {
 
 impl Waits {
     /// `None` of a block with loops in it.
-    fn of(block: &Block) -> Option<Waits> {
+    fn of(block: &mut Block) -> Option<Waits> {
         let count = block.instructions.len();
         let mut waits = Waits {
             latencies: Vec::with_capacity(count),
@@ -77,20 +78,25 @@ impl Waits {
         };
         let mut makers: FxHashMap<Value, usize> = FxHashMap::default();
         let mut touches: FxHashMap<BufferId, Touches> = FxHashMap::default();
-        for (at, instruction) in block.instructions.iter().enumerate() {
-            let (result, operands) = values(instruction)?;
-            for maker in operands.iter().filter_map(|value| makers.get(value)) {
+        for (at, instruction) in block.instructions.iter_mut().enumerate() {
+            let mut uses = Uses::default();
+            walk_instruction(instruction, &mut uses);
+            if uses.binds {
+                return None;
+            }
+            for maker in uses.operands.iter().filter_map(|value| makers.get(value)) {
                 if !waits.operands[at].contains(maker) {
                     waits.operands[at].push(*maker);
                     waits.before[at].push((*maker, waits.latencies[*maker]));
                 }
             }
-            let earlier =
-                memory(instruction).map(|(buffer, writes)| touches.entry(buffer).or_default().next(at, writes));
-            waits.before[at].extend(earlier.into_iter().flatten().map(|earlier| (earlier, 1)));
-            makers.extend(result.map(|value| (value, at)));
+            for (buffer, writes) in uses.buffers {
+                let earlier = touches.entry(buffer).or_default().next(at, writes);
+                waits.before[at].extend(earlier.into_iter().map(|earlier| (earlier, 1)));
+            }
             waits.latencies.push(latency(instruction));
-            waits.holds.push(result.is_some() && !matches!(instruction, Instruction::Constant { .. }));
+            waits.holds.push(!uses.results.is_empty() && !matches!(instruction, Instruction::Constant { .. }));
+            makers.extend(uses.results.into_iter().map(|value| (value, at)));
         }
         Some(waits)
     }
@@ -114,31 +120,27 @@ impl Touches {
     }
 }
 
-/// The result and the operands of an instruction that is no loop.
-fn values(instruction: &Instruction) -> Option<(Option<Value>, Vec<Value>)> {
-    Some(match instruction {
-        Instruction::Constant { result, .. } | Instruction::Index { result, .. } | Instruction::Load { result, .. } => {
-            (Some(*result), Vec::new())
-        }
-        Instruction::Map { result, operands, .. } => (Some(*result), operands.clone()),
-        Instruction::Convert { result, operand } | Instruction::Bitcast { result, operand } => {
-            (Some(*result), vec![*operand])
-        }
-        Instruction::OneOf { result, index, .. } | Instruction::LoadAt { result, index, .. } => {
-            (Some(*result), vec![*index])
-        }
-        Instruction::Store { value, .. } => (None, vec![*value]),
-        Instruction::StoreAt { index, value, .. } => (None, vec![*index, *value]),
-        _ => return None,
-    })
+/// What an instruction makes, reads and touches.
+#[derive(Default)]
+struct Uses {
+    results: Vec<Value>,
+    operands: Vec<Value>,
+    buffers: Vec<(BufferId, bool)>,
+    binds: bool,
 }
 
-/// The buffer that an instruction touches, and whether it writes.
-fn memory(instruction: &Instruction) -> Option<(BufferId, bool)> {
-    match instruction {
-        Instruction::Load { buffer, .. } | Instruction::LoadAt { buffer, .. } => Some((*buffer, false)),
-        Instruction::Store { buffer, .. } | Instruction::StoreAt { buffer, .. } => Some((*buffer, true)),
-        _ => None,
+impl Visitor for Uses {
+    fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
+        self.buffers.push((*buffer, touch.writes()));
+    }
+    fn definition(&mut self, value: &mut Value) {
+        self.results.push(*value);
+    }
+    fn operand(&mut self, value: &mut Value) {
+        self.operands.push(*value);
+    }
+    fn variable(&mut self, _: &mut LoopVar) {
+        self.binds = true;
     }
 }
 

@@ -172,6 +172,7 @@ impl Visitor for Accesses {
     }
 }
 
+/// The extent of every variable that a block binds.
 pub(crate) fn collect_extents(block: &Block, extents: &mut BTreeMap<LoopVar, u64>) {
     for instruction in &block.instructions {
         match instruction {

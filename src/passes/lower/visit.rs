@@ -53,7 +53,8 @@ pub fn walk(block: &mut Block, visitor: &mut dyn Visitor) {
     }
 }
 
-fn walk_instruction(instruction: &mut Instruction, visitor: &mut dyn Visitor) {
+/// Visits everything in one instruction, as [`walk`] does.
+pub fn walk_instruction(instruction: &mut Instruction, visitor: &mut dyn Visitor) {
     match instruction {
         Instruction::Constant { result, .. } => visitor.definition(result),
         Instruction::Index { result, index } => {

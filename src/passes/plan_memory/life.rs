@@ -4,7 +4,7 @@
 //! for its end. A buffer that every round of a repeat writes before it reads it, and that nothing outside of the repeat touches, lives
 //! within a round. Any other buffer that a repeat uses has to outlast all rounds: its life covers the whole repeat.
 
-use crate::ir::loops::{BufferUse, LoopVar, Program, Section, Step};
+use crate::ir::loops::{BufferUse, Call, LoopVar, Program, Section, Step};
 
 /// The first and the last step that use a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,26 @@ pub fn lives(program: &Program) -> Vec<Option<Life>> {
     };
     walk.steps(&program.steps);
     walk.uses.iter().map(|uses| life(uses, &walk.spans)).collect()
+}
+
+/// The calls among some steps, by their numbers.
+pub fn numbered_calls(steps: &[Step]) -> Vec<Option<Call>> {
+    fn collect(steps: &[Step], calls: &mut Vec<Option<Call>>) {
+        for step in steps {
+            match step {
+                Step::Call(call) => calls.push(Some(call.clone())),
+                Step::Index { .. } => calls.push(None),
+                Step::Repeat(repeat) => {
+                    calls.push(None);
+                    collect(&repeat.steps, calls);
+                    calls.push(None);
+                }
+            }
+        }
+    }
+    let mut calls = Vec::new();
+    collect(steps, &mut calls);
+    calls
 }
 
 /// One use of a buffer.
