@@ -18,7 +18,7 @@ const SAMPLES: usize = 31;
 type Write = fn(&mut BlockBuilder<'_>, Value) -> Value;
 
 /// The functions measured.
-const CASES: [(&str, Write); 8] = [
+const CASES: [(&str, Write); 10] = [
     ("relu(x * a + b)", |b, x| {
         let (scale, shift) = (b.constant(DType::F32, 1.5), b.constant(DType::F32, 0.25));
         let y = b.map(F::Fma, &[x, scale, shift]);
@@ -28,6 +28,32 @@ const CASES: [(&str, Write); 8] = [
     ("silu", |b, x| {
         let s = b.map(F::Sigmoid, &[x]);
         b.map(F::Mul, &[x, s])
+    }),
+    ("gelu", |b, x| {
+        let (half, one, root) =
+            (b.constant(DType::F32, 0.5), b.constant(DType::F32, 1.0), b.constant(DType::F32, 0.5f64.sqrt()));
+        let scaled = b.map(F::Mul, &[x, root]);
+        let e = b.map(F::Erf, &[scaled]);
+        let sum = b.map(F::Add, &[one, e]);
+        let product = b.map(F::Mul, &[half, x]);
+        b.map(F::Mul, &[product, sum])
+    }),
+    ("gelu and its derivative", |b, x| {
+        let (half, one, root) =
+            (b.constant(DType::F32, 0.5), b.constant(DType::F32, 1.0), b.constant(DType::F32, 0.5f64.sqrt()));
+        let scaled = b.map(F::Mul, &[x, root]);
+        let e = b.map(F::Erf, &[scaled]);
+        let sum = b.map(F::Add, &[one, e]);
+        let phi = b.map(F::Mul, &[half, sum]);
+        let square = b.map(F::Mul, &[x, x]);
+        let minus = b.constant(DType::F32, -0.5);
+        let exponent = b.map(F::Mul, &[square, minus]);
+        let density = b.map(F::Exp, &[exponent]);
+        let d = b.map(F::Mul, &[density, x]);
+        let k = b.constant(DType::F32, 0.3989422804);
+        let d = b.map(F::Fma, &[d, k, phi]);
+        let g = b.map(F::Mul, &[x, phi]);
+        b.map(F::Add, &[d, g])
     }),
     ("exp", |b, x| b.map(F::Exp, &[x])),
     ("log", |b, x| b.map(F::Log, &[x])),

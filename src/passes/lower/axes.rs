@@ -17,11 +17,14 @@ pub struct Axis {
     pub class: u8,
 }
 
+/// Accesses in longer loops count no more than this often.
+const MOST_WEIGHT: i64 = 1 << 16;
+
 /// Everything that addresses memory in some code, where variable `i` counts axis `i`.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
     pub all: Vec<Affine>,
-    /// Those of loads (1) and stores (2), by weight.
+    /// Those of loads (1) and stores (2), by weight, as often as they run.
     pub memory: Vec<(Affine, i64)>,
 }
 
@@ -52,6 +55,20 @@ impl Addresses {
     pub fn add(&mut self, affine: Affine) {
         self.memory.push((affine.clone(), 1));
         self.all.push(affine);
+    }
+
+    /// Counts loads and stores as often as some loop inside runs them.
+    pub fn times(mut self, rounds: u64) -> Addresses {
+        let rounds = i64::try_from(rounds).unwrap_or(i64::MAX).min(MOST_WEIGHT);
+        self.memory.iter_mut().for_each(|(_, weight)| *weight *= rounds);
+        self
+    }
+
+    /// Both together.
+    pub fn and(mut self, other: Addresses) -> Addresses {
+        self.all.extend(other.all);
+        self.memory.extend(other.memory);
+        self
     }
 
     /// The loops over axes of these extents and classes.

@@ -11,7 +11,7 @@ use super::fold_nest::Nest;
 use super::monoid;
 use crate::ir::loops::build::{BlockBuilder, KernelBuilder};
 use crate::ir::loops::sums::divisor;
-use crate::ir::loops::{Affine, Value};
+use crate::ir::loops::{Affine, Block, Value};
 use crate::ir::scalar::Monoid;
 use crate::ir::types::DType;
 use crate::passes::fuse::Group;
@@ -42,6 +42,9 @@ pub struct Plan {
     pub cost: u64,
 }
 
+/// Elements that a `Fold` takes together. So few are added up in no more time than what follows takes, which is better done for several results at once.
+const ROUND: u64 = 16;
+
 /// The class of axes that the result has.
 pub const KEPT: u8 = 0;
 /// The class of axes that the fold removes.
@@ -59,20 +62,20 @@ impl Fold<'_> {
 
     fn plan(&self, cx: &Context<'_>, group: &Group, sink: &Sink<'_>) -> Plan {
         let mut emitter = Emitter::new(cx, group);
-        let mut cost = 0;
+        let mut element = Block::default();
         let kernel = KernelBuilder::new().finish("probe", None, |b| {
             let index: Vec<Affine> = self.extents.iter().map(|_| Affine::scaled(b.variable(), 1)).collect();
-            let element = b.block(|b| {
+            element = b.block(|b| {
                 let value = (self.element)(&mut emitter, b, &index);
                 monoid::element(b, self.monoid, value, self.position(&index));
             });
-            cost = u64::from(block_cost(&element));
-            element.instructions.into_iter().for_each(|i| b.push(i));
             let results: Vec<Value> = self.neutral().iter().map(|(dtype, _)| b.value(*dtype)).collect();
             let kept: Vec<Affine> = self.kept_only(&index);
             emitter.scope(&[], |e| sink(e, b, &results, &kept));
         });
-        let addresses = Addresses::of(&kernel.body);
+        let cost = u64::from(block_cost(&element));
+        let reduced = self.extents.iter().zip(&self.reduced).filter(|(_, r)| **r).map(|(e, _)| *e).product::<u64>();
+        let addresses = Addresses::of(&element).times(reduced.div_ceil(ROUND)).and(Addresses::of(&kernel.body));
         let classes: Vec<u8> = self.reduced.iter().map(|r| if *r { REDUCED } else { KEPT }).collect();
         let axes = addresses.collapse(&self.extents, &classes);
         Plan { vector: addresses.vector_axis(&axes), axes, cost: cost + 1 }

@@ -21,6 +21,10 @@ const MOST_ROUNDS: usize = 4;
 /// Carried values of all copies together, which stay in registers beside what a round computes.
 const MOST_CARRIED: usize = 8;
 
+/// A body of so many instructions is mostly one chain that waits for itself (`exp` has 26), and the next vector's is too far behind for the processor to see; in longer bodies there are
+/// several chains.
+const LONG_CHAIN: std::ops::RangeInclusive<usize> = 14..=96;
+
 /// A size that stands for code which is not written twice.
 const LARGE: usize = 1 << 20;
 
@@ -183,7 +187,8 @@ impl Lowering<'_> {
 pub(super) fn copies(body: &Block, whole: u64) -> u64 {
     let carried = carried(body);
     if carried == 0 {
-        return 1;
+        let long = LONG_CHAIN.contains(&body.instructions.len()) && body.instructions.iter().all(is_straight);
+        return if long && whole > 1 { 2 } else { 1 };
     }
     let size = innermost(body);
     let fits = |count: &u64| {
@@ -191,6 +196,10 @@ pub(super) fn copies(body: &Block, whole: u64) -> u64 {
         count as u64 <= whole && carried * count <= MOST_CARRIED && size * count <= 2 * ROUND
     };
     [4, 3, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+fn is_straight(instruction: &Instruction) -> bool {
+    !matches!(instruction, Instruction::For { .. })
 }
 
 /// The most values that loops, one in the other, carry at once.
