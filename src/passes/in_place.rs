@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::LoopPass;
 use super::plan_memory::is_arena;
 use super::plan_memory::life::{Life, lives, numbered_calls};
-use crate::ir::loops::steps::each_call;
+use crate::ir::loops::steps::remove_uncalled;
 use crate::ir::loops::verify::affine_range;
 use crate::ir::loops::{
     Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step, Value,
@@ -260,18 +260,4 @@ fn addresses(kernel: &Kernel) -> Addresses {
     let mut collect = Collect { current: None, found: Addresses::new() };
     walk(&mut kernel.body.clone(), &mut collect);
     collect.found
-}
-
-/// Drops kernels that no call names any more.
-fn remove_uncalled(program: &mut Program) {
-    let mut numbers = vec![None; program.kernels.len()];
-    let mut kept = Vec::new();
-    each_call(&mut program.steps, &mut |call| {
-        let number = numbers[call.kernel as usize].get_or_insert_with(|| {
-            kept.push(program.kernels[call.kernel as usize].clone());
-            kept.len() as u32 - 1
-        });
-        call.kernel = *number;
-    });
-    program.kernels = kept;
 }

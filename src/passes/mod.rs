@@ -30,6 +30,7 @@ pub mod plan_memory;
 pub mod recompute;
 pub mod segment;
 pub mod simplify;
+pub mod store_packed;
 pub mod tile;
 
 #[cfg(test)]
@@ -120,5 +121,12 @@ pub struct LoopPass {
 }
 
 /// The passes on loop programs, in the order in which they run.
-pub const LOOP_PASSES: &[LoopPass] =
-    &[tile::PASS, expand_math::PASS, interleave::PASS, in_place::PASS, join_kernels::PASS, plan_memory::PASS];
+pub const LOOP_PASSES: &[LoopPass] = &[
+    tile::PASS,
+    store_packed::PASS,
+    expand_math::PASS,
+    interleave::PASS,
+    in_place::PASS,
+    join_kernels::PASS,
+    plan_memory::PASS,
+];

@@ -3,7 +3,7 @@
 //! A repeat is a loop at run time around calls. Its variable appears in the offsets of sections, so that one round's
 //! part of a sequence is an address and no copy. Code and kernels do not depend on how often it runs.
 
-use super::{Affine, Kernel, LoopVar};
+use super::{Affine, Kernel, LoopVar, Program};
 
 /// A part of a program buffer: what lies from element `offset` on, as far as the kernel's parameter reaches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -122,4 +122,18 @@ pub fn written(steps: &[Step], kernels: &[Kernel]) -> Vec<u32> {
         }
     }
     out
+}
+
+/// Drops kernels that no call names any more.
+pub fn remove_uncalled(program: &mut Program) {
+    let mut numbers = vec![None; program.kernels.len()];
+    let mut kept = Vec::new();
+    each_call(&mut program.steps, &mut |call| {
+        let number = numbers[call.kernel as usize].get_or_insert_with(|| {
+            kept.push(program.kernels[call.kernel as usize].clone());
+            kept.len() as u32 - 1
+        });
+        call.kernel = *number;
+    });
+    program.kernels = kept;
 }

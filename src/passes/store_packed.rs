@@ -1,0 +1,374 @@
+//! Stores at once in the order in which it is packed what would be packed next.
+//!
+//! A packing kernel ([`tile`](super::tile)) is a copy that permutes the digits of an address: the element at `512 i + 16 j + k` goes to `16 i + 16384 j + k`. If each
+//! store to the source falls on such digits without carrying from one to the next, as the stores of a tile do whose columns are those of a panel, it can go
+//! to the packed copy by itself: the source is neither read again nor, if nothing else reads it, written at all.
+//! What is stored, and so every bit of the results, stays the same.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::LoopPass;
+use super::plan_memory::is_arena;
+use crate::ir::loops::steps::{calls, remove_uncalled, written};
+use crate::ir::loops::{
+    Affine, Block, BufferId, BufferParameter, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step,
+};
+use crate::passes::lower::finish::{Draft, collect_extents};
+use crate::passes::lower::number::renumber;
+
+/// The pass.
+pub const PASS: LoopPass = LoopPass {
+    name: "store_packed",
+    doc: "stores in packed order what is packed next",
+    run: |program, _| Ok(store_packed(program)),
+};
+
+/// A source that others read as well is stored twice only if no more calls than these are between its last store and the copy: the copy takes memory from then on.
+const MOST_BETWEEN: usize = 16;
+
+/// The program without those copies that the makers of their sources can write.
+pub fn store_packed(mut program: Program) -> Program {
+    let mut orders: FxHashMap<u32, Option<Reordering>> = FxHashMap::default();
+    let mut at = 0;
+    while at < program.steps.len() {
+        let order = match &program.steps[at] {
+            Step::Call(call) => {
+                let kernel = &program.kernels[call.kernel as usize];
+                orders.entry(call.kernel).or_insert_with(|| Reordering::of(kernel)).clone()
+            }
+            _ => None,
+        };
+        match order.and_then(|order| Rewrite::new(&program, at, order)) {
+            Some(rewrite) => {
+                rewrite.apply(&mut program);
+                program.steps.remove(at);
+            }
+            None => at += 1,
+        }
+    }
+    remove_uncalled(&mut program);
+    program
+}
+
+/// One digit of an address: what it counts in the source and in the copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Digit {
+    source: i64,
+    target: i64,
+    extent: u64,
+}
+
+/// A copy of a whole array that permutes the digits of addresses, least of the source first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reordering {
+    digits: Vec<Digit>,
+}
+
+impl Reordering {
+    /// What a kernel does, if it is nothing else than such a copy.
+    fn of(kernel: &Kernel) -> Option<Reordering> {
+        let [source, target] = &kernel.buffers[..] else { return None };
+        let mut loops: Vec<(LoopVar, u64)> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
+        let mut block = &kernel.body;
+        let (from, to) = loop {
+            match &block.instructions[..] {
+                [Instruction::For { var, extent, body, .. } | Instruction::Lanes { var, extent, body }] => {
+                    loops.push((*var, *extent));
+                    block = body;
+                }
+                [
+                    Instruction::Load { result, buffer: BufferId(0), address: from },
+                    Instruction::Store { buffer: BufferId(1), address: to, value },
+                ] if result == value => break (from, to),
+                _ => return None,
+            }
+        };
+        let digit = |(var, extent): (LoopVar, u64)| Digit {
+            source: from.coefficient(var),
+            target: to.coefficient(var),
+            extent,
+        };
+        let mut digits: Vec<Digit> = loops.into_iter().map(digit).collect();
+        digits.sort_by_key(|d| d.target);
+        let onto = is_complete(digits.iter().map(|d| (d.target, d.extent)), target);
+        digits.sort_by_key(|d| d.source);
+        let all = is_complete(digits.iter().map(|d| (d.source, d.extent)), source);
+        let at_start = from.constant == 0 && to.constant == 0;
+        // Vectors are stored as vectors: neighbours stay neighbours.
+        let in_rows = digits.first().is_some_and(|d| d.target == 1);
+        (at_start && in_rows && onto && all).then(|| Reordering { digits: joined(digits) })
+    }
+
+    /// Where in the copy the elements at an address of the source are; `None` if some variable would carry from one digit to the next.
+    fn address(&self, address: &Affine, extents: &BTreeMap<LoopVar, u64>) -> Option<Affine> {
+        let mut left = u64::try_from(address.constant).ok()?;
+        // The largest value of each digit so far.
+        let mut most = Vec::with_capacity(self.digits.len());
+        let mut out = Affine::default();
+        for digit in &self.digits {
+            most.push(left % digit.extent);
+            out = out.offset((left % digit.extent) as i64 * digit.target);
+            left /= digit.extent;
+        }
+        for (var, coefficient) in &address.terms {
+            let number = self.digits.iter().rposition(|d| *coefficient >= d.source && coefficient % d.source == 0)?;
+            let times = coefficient / self.digits[number].source;
+            most[number] = most[number].saturating_add(times as u64 * extents.get(var)?.saturating_sub(1));
+            out = out.plus(*var, times * self.digits[number].target);
+        }
+        let fits = left == 0 && most.iter().zip(&self.digits).all(|(most, digit)| *most < digit.extent);
+        fits.then_some(out)
+    }
+}
+
+/// Whether strides, ascending, count through every element of an array once.
+fn is_complete(digits: impl Iterator<Item = (i64, u64)>, array: &BufferParameter) -> bool {
+    let mut next = 1u64;
+    for (stride, extent) in digits {
+        if u64::try_from(stride) != Ok(next) {
+            return false;
+        }
+        next = next.saturating_mul(extent);
+    }
+    next == array.elements
+}
+
+/// Neighbours that count on as one digit in the source and in the copy are one.
+fn joined(digits: Vec<Digit>) -> Vec<Digit> {
+    let mut out: Vec<Digit> = Vec::new();
+    for digit in digits {
+        match out.last_mut() {
+            Some(last) if digit.target == last.target * last.extent as i64 => last.extent *= digit.extent,
+            _ => out.push(digit),
+        }
+    }
+    out
+}
+
+/// How a copy is made by those who make its source.
+struct Rewrite {
+    order: Reordering,
+    source: u32,
+    copy: u32,
+    /// The steps that store to the source, and their kernels as they store to the copy, which is their last parameter.
+    makers: Vec<(usize, Kernel)>,
+    /// Elements of the copy.
+    elements: u64,
+    /// Whether others read the source.
+    is_read: bool,
+}
+
+impl Rewrite {
+    /// `None` if the copy that is made by step `at` cannot be made before.
+    fn new(program: &Program, at: usize, order: Reordering) -> Option<Rewrite> {
+        let Step::Call(call) = &program.steps[at] else { return None };
+        let [from, to] = &call.buffers[..] else { return None };
+        let (source, copy) = (from.buffer, to.buffer);
+        let in_arena = |buffer: u32| is_arena(&program.buffers[buffer as usize]);
+        if !from.is_at_start() || !to.is_at_start() || source == copy || !in_arena(source) || !in_arena(copy) {
+            return None;
+        }
+        let elements = program.kernels[call.kernel as usize].buffers[1].elements;
+        if elements != program.buffers[source as usize].elements || writers(program, copy) != [at] {
+            return None;
+        }
+        let touches = |step: &Step| calls(std::slice::from_ref(step)).iter().any(|c| reads(program, c, source));
+        let is_read = program.steps.iter().enumerate().any(|(n, step)| n != at && touches(step));
+        let stored: Vec<usize> = writers(program, source).into_iter().filter(|n| *n < at).collect();
+        if is_read && at - stored.last()? > MOST_BETWEEN {
+            return None;
+        }
+        let mut rewrite = Rewrite { order, source, copy, makers: Vec::new(), elements, is_read };
+        for number in stored {
+            let maker = rewrite.maker(program, number)?;
+            rewrite.makers.push(maker);
+        }
+        (!rewrite.makers.is_empty()).then_some(rewrite)
+    }
+
+    /// A step that stores to the source, as it stores to the copy.
+    fn maker(&self, program: &Program, step: usize) -> Option<(usize, Kernel)> {
+        let Step::Call(call) = &program.steps[step] else { return None };
+        let kernel = &program.kernels[call.kernel as usize];
+        let own = |p: &usize| call.buffers[*p].buffer == self.source;
+        let mut parameters = (0..call.buffers.len()).filter(own);
+        let (parameter, None) = (parameters.next()?, parameters.next()) else { return None };
+        let is_output = kernel.buffers[parameter].usage == BufferUse::Write && call.buffers[parameter].is_at_start();
+        if !is_output {
+            return None;
+        }
+        let mut extents: BTreeMap<LoopVar, u64> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
+        collect_extents(&kernel.body, &mut extents);
+        let mut changed = kernel.clone();
+        let copy = BufferId(changed.buffers.len() as u32);
+        let parameter_of_copy = BufferParameter { elements: self.elements, ..kernel.buffers[parameter].clone() };
+        changed.buffers.push(parameter_of_copy);
+        let stores = Stores { source: BufferId(parameter as u32), copy, rewrite: self, extents };
+        stores.block(&mut changed.body)?;
+        changed.name = format!("{}_packed", kernel.name);
+        Some((step, changed))
+    }
+
+    fn apply(self, program: &mut Program) {
+        for (step, changed) in self.makers {
+            let Step::Call(call) = &mut program.steps[step] else { continue };
+            call.buffers.push(Section::whole(self.copy));
+            let Draft { kernel, buffers } = renumber(Draft { kernel: changed, buffers: call.buffers.clone() });
+            let known = program.kernels.iter().position(|k| *k == kernel);
+            let number = known.unwrap_or_else(|| {
+                program.kernels.push(kernel);
+                program.kernels.len() - 1
+            });
+            *call = Call { kernel: number as u32, buffers };
+        }
+    }
+}
+
+/// The steps that write a buffer.
+fn writers(program: &Program, buffer: u32) -> Vec<usize> {
+    let writes = |step: &Step| written(std::slice::from_ref(step), &program.kernels).contains(&buffer);
+    (0..program.steps.len()).filter(|n| writes(&program.steps[*n])).collect()
+}
+
+fn reads(program: &Program, call: &Call, buffer: u32) -> bool {
+    let parameters = &program.kernels[call.kernel as usize].buffers;
+    parameters.iter().zip(&call.buffers).any(|(p, s)| s.buffer == buffer && p.usage != BufferUse::Write)
+}
+
+/// Changes the stores of a kernel.
+struct Stores<'r> {
+    source: BufferId,
+    copy: BufferId,
+    rewrite: &'r Rewrite,
+    extents: BTreeMap<LoopVar, u64>,
+}
+
+impl Stores<'_> {
+    /// Stores to the copy what is stored to the source, instead or as well. `None` if a store has no one place there.
+    fn block(&self, block: &mut Block) -> Option<()> {
+        let mut out = Vec::with_capacity(block.instructions.len());
+        for mut instruction in std::mem::take(&mut block.instructions) {
+            match &mut instruction {
+                Instruction::Store { buffer, address, value } if *buffer == self.source => {
+                    let (buffer, address) = (self.copy, self.rewrite.order.address(address, &self.extents)?);
+                    let store = Instruction::Store { buffer, address, value: *value };
+                    if self.rewrite.is_read {
+                        out.push(instruction);
+                    }
+                    out.push(store);
+                    continue;
+                }
+                Instruction::For { body, .. } | Instruction::Lanes { body, .. } | Instruction::Fold { body, .. } => {
+                    self.block(body)?;
+                }
+                Instruction::Contract(contract) => self.block(&mut contract.epilogue)?,
+                Instruction::Tile(tile) => self.block(&mut tile.epilogue)?,
+                Instruction::StoreAt { buffer, .. } if *buffer == self.source => return None,
+                _ => {}
+            }
+            out.push(instruction);
+        }
+        block.instructions = out;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::loops::{interpret, text, verify};
+
+    /// Twice each element, tile by tile.
+    const IN_TILES: &str = "for i0 in 0..8 {
+      for i1 in 0..2 {
+        lanes i2 in 0..16 {
+          %0: f32 = load in0[32*i0 + 16*i1 + i2]
+          %1: f32 = add %0, %0
+          store out0[32*i0 + 16*i1 + i2] = %1
+        }
+      }
+    }";
+
+    /// Twice each element, all in one loop.
+    const IN_A_ROW: &str = "lanes i0 in 0..256 {
+      %0: f32 = load in0[i0]
+      %1: f32 = add %0, %0
+      store out0[i0] = %1
+    }";
+
+    /// Makes 8 rows of 32, copies them in panels of 16, and adds two buffers.
+    fn program(make: &str, added: &str) -> Program {
+        let text = format!(
+            "program p pointers 2 arena 0
+  buffer 0 x: f32[256] argument 0
+  buffer 1 y: f32[256] argument 1
+  buffer 2 b: f32[256] arena
+  buffer 3 c: f32[256] arena
+  kernel double
+    read in0: f32[256]
+    write out0: f32[256]
+    {make}
+  end
+  kernel copy
+    read in0: f32[256]
+    write out0: f32[256]
+    for i0 in 0..2 {{
+      for i1 in 0..8 {{
+        lanes i2 in 0..16 {{
+          %0: f32 = load in0[16*i0 + 32*i1 + i2]
+          store out0[128*i0 + 16*i1 + i2] = %0
+        }}
+      }}
+    }}
+  end
+  kernel add
+    read in0: f32[256]
+    read in1: f32[256]
+    write out0: f32[256]
+    lanes i0 in 0..256 {{
+      %0: f32 = load in0[i0]
+      %1: f32 = load in1[i0]
+      %2: f32 = add %0, %1
+      store out0[i0] = %2
+    }}
+  end
+  call 0 (0, 2)
+  call 1 (2, 3)
+  call 2 ({added})
+end
+"
+        );
+        text::parse_program(&text).unwrap()
+    }
+
+    /// The program after the pass, whose results are those from before.
+    fn after(make: &str, added: &str) -> Program {
+        let program = program(make, added);
+        let changed = store_packed(program.clone());
+        verify::program(&changed).unwrap();
+        let results = [&program, &changed].map(|program| {
+            let x = (0..256).flat_map(|i: i32| (i as f32).to_le_bytes()).collect();
+            let mut arguments = [x, vec![0; 1024]];
+            interpret::program(program, &mut arguments).unwrap();
+            arguments[1].clone()
+        });
+        assert_eq!(results[0], results[1]);
+        changed
+    }
+
+    #[test]
+    fn a_copy_in_panels_is_stored_by_the_maker_of_its_source() {
+        let alone = after(IN_TILES, "3, 0, 1");
+        assert_eq!((alone.steps.len(), alone.kernels[0].buffers.len()), (2, 2));
+        // What is read as well is stored twice.
+        let twice = after(IN_TILES, "3, 2, 1");
+        assert_eq!((twice.steps.len(), twice.kernels[0].buffers.len()), (2, 3));
+    }
+
+    #[test]
+    fn a_copy_stays_where_stores_would_carry_from_digit_to_digit() {
+        assert_eq!(after(IN_A_ROW, "3, 0, 1").steps.len(), 3);
+    }
+}
