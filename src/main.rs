@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Compiling is a third allocation: passes make graphs and kernels anew, of many small vectors.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     nnc::cli::main()
 }

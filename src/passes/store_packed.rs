@@ -7,8 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
 use super::LoopPass;
 use super::plan_memory::is_arena;
 use crate::ir::loops::steps::{calls, remove_uncalled, written};
@@ -30,26 +28,57 @@ const MOST_BETWEEN: usize = 16;
 
 /// The program without those copies that the makers of their sources can write.
 pub fn store_packed(mut program: Program) -> Program {
-    let mut orders: FxHashMap<u32, Option<Reordering>> = FxHashMap::default();
-    let mut at = 0;
-    while at < program.steps.len() {
-        let order = match &program.steps[at] {
-            Step::Call(call) => {
-                let kernel = &program.kernels[call.kernel as usize];
-                orders.entry(call.kernel).or_insert_with(|| Reordering::of(kernel)).clone()
-            }
-            _ => None,
-        };
-        match order.and_then(|order| Rewrite::new(&program, at, order)) {
-            Some(rewrite) => {
-                rewrite.apply(&mut program);
-                program.steps.remove(at);
-            }
-            None => at += 1,
+    let orders: Vec<Option<Reordering>> = program.kernels.iter().map(Reordering::of).collect();
+    let order = |step: &Step| match step {
+        Step::Call(call) => orders.get(call.kernel as usize).cloned().flatten(),
+        _ => None,
+    };
+    let mut touches = Touches::of(&program);
+    let mut made = vec![false; program.steps.len()];
+    for (at, made) in made.iter_mut().enumerate() {
+        let rewrite = order(&program.steps[at]).and_then(|order| Rewrite::new(&program, &touches, at, order));
+        if let Some(rewrite) = rewrite {
+            touches.moved(&rewrite, at);
+            rewrite.apply(&mut program);
+            *made = true;
         }
     }
+    let mut made = made.into_iter();
+    program.steps.retain(|_| made.next() != Some(true));
     remove_uncalled(&mut program);
     program
+}
+
+/// The steps that touch each buffer, in order.
+struct Touches {
+    written: Vec<Vec<usize>>,
+    read: Vec<Vec<usize>>,
+}
+
+impl Touches {
+    fn of(program: &Program) -> Touches {
+        let none = vec![Vec::new(); program.buffers.len()];
+        let mut touches = Touches { written: none.clone(), read: none };
+        for (number, step) in program.steps.iter().enumerate() {
+            let steps = std::slice::from_ref(step);
+            written(steps, &program.kernels).into_iter().for_each(|b| touches.written[b as usize].push(number));
+            for call in calls(steps) {
+                let parameters = program.kernels[call.kernel as usize].buffers.iter();
+                let read = parameters.zip(&call.buffers).filter(|(p, _)| p.usage != BufferUse::Write);
+                read.for_each(|(_, section)| touches.read[section.buffer as usize].push(number));
+            }
+        }
+        touches
+    }
+
+    /// A copy is made by the makers of its source and no longer by step `at`.
+    fn moved(&mut self, rewrite: &Rewrite, at: usize) {
+        self.written[rewrite.copy as usize] = rewrite.makers.iter().map(|maker| maker.0).collect();
+        self.read[rewrite.source as usize].retain(|step| *step != at);
+        if !rewrite.is_read {
+            self.written[rewrite.source as usize].clear();
+        }
+    }
 }
 
 /// One digit of an address: what it counts in the source and in the copy.
@@ -162,7 +191,7 @@ struct Rewrite {
 
 impl Rewrite {
     /// `None` if the copy that is made by step `at` cannot be made before.
-    fn new(program: &Program, at: usize, order: Reordering) -> Option<Rewrite> {
+    fn new(program: &Program, touches: &Touches, at: usize, order: Reordering) -> Option<Rewrite> {
         let Step::Call(call) = &program.steps[at] else { return None };
         let [from, to] = &call.buffers[..] else { return None };
         let (source, copy) = (from.buffer, to.buffer);
@@ -171,13 +200,12 @@ impl Rewrite {
             return None;
         }
         let elements = program.kernels[call.kernel as usize].buffers[1].elements;
-        if elements != program.buffers[source as usize].elements || writers(program, copy) != [at] {
+        if elements != program.buffers[source as usize].elements || touches.written[copy as usize] != [at] {
             return None;
         }
-        let touches = |step: &Step| calls(std::slice::from_ref(step)).iter().any(|c| reads(program, c, source));
-        let is_read = program.steps.iter().enumerate().any(|(n, step)| n != at && touches(step));
-        let stored: Vec<usize> = writers(program, source).into_iter().filter(|n| *n < at).collect();
-        if is_read && at - stored.last()? > MOST_BETWEEN {
+        let is_read = touches.read[source as usize].iter().any(|step| *step != at);
+        let stored = touches.written[source as usize].iter().copied().take_while(|step| *step < at);
+        if is_read && at - stored.clone().last()? > MOST_BETWEEN {
             return None;
         }
         let mut rewrite = Rewrite { order, source, copy, makers: Vec::new(), elements, is_read };
@@ -224,17 +252,6 @@ impl Rewrite {
             *call = Call { kernel: number as u32, buffers };
         }
     }
-}
-
-/// The steps that write a buffer.
-fn writers(program: &Program, buffer: u32) -> Vec<usize> {
-    let writes = |step: &Step| written(std::slice::from_ref(step), &program.kernels).contains(&buffer);
-    (0..program.steps.len()).filter(|n| writes(&program.steps[*n])).collect()
-}
-
-fn reads(program: &Program, call: &Call, buffer: u32) -> bool {
-    let parameters = &program.kernels[call.kernel as usize].buffers;
-    parameters.iter().zip(&call.buffers).any(|(p, s)| s.buffer == buffer && p.usage != BufferUse::Write)
 }
 
 /// Changes the stores of a kernel.
