@@ -30,28 +30,18 @@ const CASES: [(&str, Write); 10] = [
         b.map(F::Mul, &[x, s])
     }),
     ("gelu", |b, x| {
-        let (half, one, root) =
-            (b.constant(DType::F32, 0.5), b.constant(DType::F32, 1.0), b.constant(DType::F32, 0.5f64.sqrt()));
-        let scaled = b.map(F::Mul, &[x, root]);
-        let e = b.map(F::Erf, &[scaled]);
-        let sum = b.map(F::Add, &[one, e]);
-        let product = b.map(F::Mul, &[half, x]);
-        b.map(F::Mul, &[product, sum])
+        let phi = normal_distribution(b, x);
+        b.map(F::Mul, &[x, phi])
     }),
     ("gelu and its derivative", |b, x| {
-        let (half, one, root) =
-            (b.constant(DType::F32, 0.5), b.constant(DType::F32, 1.0), b.constant(DType::F32, 0.5f64.sqrt()));
-        let scaled = b.map(F::Mul, &[x, root]);
-        let e = b.map(F::Erf, &[scaled]);
-        let sum = b.map(F::Add, &[one, e]);
-        let phi = b.map(F::Mul, &[half, sum]);
+        let phi = normal_distribution(b, x);
         let square = b.map(F::Mul, &[x, x]);
         let minus = b.constant(DType::F32, -0.5);
         let exponent = b.map(F::Mul, &[square, minus]);
         let density = b.map(F::Exp, &[exponent]);
         let d = b.map(F::Mul, &[density, x]);
-        let k = b.constant(DType::F32, 0.3989422804);
-        let d = b.map(F::Fma, &[d, k, phi]);
+        let scale = b.constant(DType::F32, (2.0 * std::f64::consts::PI).sqrt().recip());
+        let d = b.map(F::Fma, &[d, scale, phi]);
         let g = b.map(F::Mul, &[x, phi]);
         b.map(F::Add, &[d, g])
     }),
@@ -62,6 +52,15 @@ const CASES: [(&str, Write); 10] = [
     ("erf", |b, x| b.map(F::Erf, &[x])),
     ("sin", |b, x| b.map(F::Sin, &[x])),
 ];
+
+/// `(1 + erf(x / √2)) / 2`
+fn normal_distribution(b: &mut BlockBuilder<'_>, x: Value) -> Value {
+    let [half, one, root] = [0.5, 1.0, 0.5f64.sqrt()].map(|number| b.constant(DType::F32, number));
+    let scaled = b.map(F::Mul, &[x, root]);
+    let erf = b.map(F::Erf, &[scaled]);
+    let sum = b.map(F::Add, &[one, erf]);
+    b.map(F::Mul, &[half, sum])
+}
 
 fn compile(write: Write) -> Box<dyn Loaded> {
     let mut k = KernelBuilder::new();

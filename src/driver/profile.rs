@@ -91,6 +91,9 @@ const PROBES: usize = 8;
 /// A call that takes no longer is made once more before it is timed, since what the probe left in the caches is a part of its time and none of its kernels'.
 const SHORT: f64 = 1e-4;
 
+/// How often the clock is timed.
+const LOOKS: usize = 201;
+
 fn measure(loaded: &LoadedEntry, run: &Run<'_>, turns: usize, by_kernel: bool) -> Profile {
     let mut probe = machine::Probe::new();
     let mut host = Host::new(loaded, run);
@@ -105,7 +108,7 @@ fn measure(loaded: &LoadedEntry, run: &Run<'_>, turns: usize, by_kernel: bool) -
         }
         let start = Instant::now();
         host.whole();
-        whole.push(start.elapsed().as_secs_f64());
+        whole.push((start.elapsed().as_secs_f64() - host.clock).max(0.0));
         if by_kernel {
             host.times.fill(0.0);
             host.steps(&loaded.program.steps);
@@ -134,6 +137,18 @@ fn rounds_of(steps: &[Step], around: u64) -> Vec<u64> {
     steps.iter().flat_map(of_step).collect()
 }
 
+/// Seconds between two looks at the clock with nothing in between, in the median.
+fn clock() -> f64 {
+    let mut samples: Vec<f64> = (0..LOOKS)
+        .map(|_| {
+            let start = Instant::now();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    samples.sort_by(f64::total_cmp);
+    quantile(&samples, 0.5)
+}
+
 /// Runs a program's steps as its own code does, with a clock around each call.
 struct Host<'a> {
     loaded: &'a LoadedEntry,
@@ -141,6 +156,8 @@ struct Host<'a> {
     kernels: Vec<KernelFunction>,
     constants: Vec<Option<AlignedBytes>>,
     variables: Vec<(LoopVar, i64)>,
+    /// Seconds that two looks at the clock take by themselves, half of what the shortest kernels would seem to take with them.
+    clock: f64,
     /// Seconds of each call in the order of the text, and the call that comes next.
     times: Vec<f64>,
     next: usize,
@@ -160,6 +177,7 @@ impl<'a> Host<'a> {
             kernels: (0..kernels.len()).map(of_kernel).collect(),
             constants: buffers.iter().map(|b| constant(&b.place)).collect(),
             variables: Vec::new(),
+            clock: clock(),
             times: vec![0.0; steps::calls(steps).len()],
             next: 0,
         }
@@ -217,7 +235,7 @@ impl<'a> Host<'a> {
             // SAFETY: as above.
             _ => unsafe { kernel(table.as_ptr(), 0, parallel.map_or(1, |p| p.extent)) },
         }
-        self.times[self.next] += start.elapsed().as_secs_f64();
+        self.times[self.next] += (start.elapsed().as_secs_f64() - self.clock).max(0.0);
         self.next += 1;
     }
 
