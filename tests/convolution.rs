@@ -139,10 +139,11 @@ fn convolution(tile: Option<usize>, n: usize, c: usize) -> Function {
     let y = match tile {
         None => writer.b.emit(Convolve { geometry: Geometry::plain(2) }, &[padded, w]),
         Some(tile) => {
-            let part = |part, tiles: usize| Winograd { part, tile, tiles: (tiles, tiles) };
+            let part = |part, tiles: usize| Winograd { part, tile, tiles: (tiles, tiles), strip: tiles, blocks: 1 };
             let inputs = writer.b.emit(part(Part::Input, n / tile), &[padded]);
             let kernel = writer.b.emit(part(Part::Kernel, 1), &[w]);
-            let products = writer.b.contract((inputs, &[0, 1, 2]), (kernel, &[0, 2, 3]), &[0, 1, 3]).unwrap();
+            let products =
+                writer.b.contract((inputs, &[4, 0, 1, 2]), (kernel, &[5, 0, 2, 3]), &[5, 4, 0, 1, 3]).unwrap();
             writer.b.emit(part(Part::Output, n / tile), &[products])
         }
     };

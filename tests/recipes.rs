@@ -26,7 +26,11 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
     ("src/passes/segment.rs", &["slice", "concat"], "cuts sequences and joins what rounds yield"),
     ("src/passes/cse.rs", &["map"], "which functions commute"),
     ("src/passes/half.rs", &[], "what only moves elements; everything else computes in f32, which is right for all"),
-    ("src/passes/fuse/prepare.rs", &["reshape"], "makes a node that moves a value"),
+    (
+        "src/passes/fuse/prepare.rs",
+        &["reshape", "concat", "constant"],
+        "makes nodes that move a value or stand in memory",
+    ),
     ("src/passes/expand_convolutions/", &["concat", "slice", "winograd"], "what convolutions are made of"),
     ("src/passes/gather_sums.rs", &["contract"], "the sum that it gathers"),
     ("src/passes/keep.rs", &["contract", "convolve", "convolve_kernel", "map"], "what is dear to compute again"),

@@ -31,7 +31,8 @@ fn all_flops(function: &Function) -> Option<u64> {
     function.graph.nodes().map(of_node).try_fold(0u64, |total, flops| Some(total.saturating_add(flops?)))
 }
 
-fn flops(function: &Function, node: &Node) -> Option<u64> {
+/// The operations of one node, counted as those of a function; `None` while a dim is symbolic.
+pub fn flops(function: &Function, node: &Node) -> Option<u64> {
     let operand = |i: usize| node.inputs.get(i).map(|value| function.graph.type_of(*value));
     match &node.op {
         Op::Map(_) => elements(&node.outputs[0]),

@@ -31,7 +31,7 @@ pub const PASS: GraphPass =
 const LEAST_STEPS: i64 = 96;
 
 /// All partial sums of one kernel's gradient, in elements.
-const MOST_PARTIAL: i64 = 5_000_000;
+const MOST_PARTIAL: i64 = 600_000;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let trains = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
@@ -64,7 +64,9 @@ fn expand(
             let output = &node.outputs[0].shape;
             let tile = winograd::tile(b, &op.geometry, (inputs[0], inputs[1]), output, allowed);
             Some(match tile {
-                Some(tile) => winograd::convolve(b, &op.geometry, (inputs[0], inputs[1]), output, tile),
+                Some(tile) => {
+                    winograd::convolve(b, &op.geometry, (inputs[0], inputs[1]), output, (tile, allowed.trains))
+                }
                 None => convolve(b, &op.geometry, inputs[0], inputs[1]),
             })
         }

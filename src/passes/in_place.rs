@@ -18,7 +18,8 @@ use crate::ir::loops::verify::affine_range;
 use crate::ir::loops::{
     Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step, Value,
 };
-use crate::passes::lower::finish::{Draft, collect_extents};
+use crate::passes::lower::accesses::collect_extents;
+use crate::passes::lower::finish::Draft;
 use crate::passes::lower::number::renumber;
 use crate::passes::lower::visit::{Touch, Visitor, walk};
 

@@ -31,6 +31,7 @@ pub mod recompute;
 pub mod segment;
 pub mod simplify;
 pub mod store_packed;
+pub mod strips;
 pub mod tile;
 
 #[cfg(test)]
@@ -127,6 +128,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     expand_math::PASS,
     interleave::PASS,
     in_place::PASS,
+    strips::PASS,
     join_kernels::PASS,
     plan_memory::PASS,
 ];

@@ -2,7 +2,8 @@
 //!
 //! The forward half ends with the last loss. Of what was computed until then, the gradient reads many values that are a few operations apart: a sum before batch
 //! normalization, the normalized one, the scaled one, the positive part. [`cut`] chooses those that are kept, the fewest bytes from
-//! which all others follow; each reader of another computes it for itself, so that it becomes part of the reader's kernel. Bits stay the same.
+//! which all others follow; each reader of another computes it for itself, so that it becomes part of the reader's kernel. Where these are more than a limit,
+//! [`segments`] of the forward half run again, and what was to be kept of them is computed once more for all readers. Bits stay the same.
 //!
 //! Sources: Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost*, 2016; the minimum cut is that of PyTorch's `min_cut_rematerialization_partition`.
 
@@ -18,13 +19,13 @@ use crate::ir::rewrite::Rewriter;
 use crate::ir::scalar::ScalarFunction;
 
 mod cut;
+mod segments;
+
+use segments::{Forward, Segments};
 
 /// The pass.
 pub const PASS: GraphPass =
     GraphPass { name: "recompute", doc: "computes cheap values again for the gradient instead of keeping them", run };
-
-/// No reader computes more nodes again than this.
-const LONGEST: usize = 24;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let Some(turn) = function.turn() else { return Ok(function.clone()) };
@@ -33,11 +34,42 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
         return Ok(function.clone());
     }
     let classes = classify(function);
-    let again = cut::choose(function, &classes, turn, limits.memory);
-    if !again.contains(&true) {
+    let again = cut::shortened(function, &classes, turn, cut::choose(function, &classes, turn, limits.memory));
+    let kept = cut::kept(function, &classes, turn, &again);
+    let forward = Forward { function, classes: &classes, turn, again: &again, kept: &kept };
+    let segments = segments::plan(&forward, limits.memory);
+    if !again.contains(&true) && segments == Segments::default() {
         return Ok(function.clone());
     }
-    Ok(dce::prune(&Recomputing { function, classes: &classes, again: &again, turn }.rewrite()))
+    let fates = fates(&forward, &again, &segments);
+    Ok(dce::prune(&Recomputing { function, classes: &classes, fates: &fates, turn }.rewrite()))
+}
+
+/// What becomes of a node's values for readers behind the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    /// Computed again by each reader.
+    Cheap,
+    /// Computed again once.
+    Again,
+}
+
+fn fates(forward: &Forward<'_>, again: &[bool], segments: &Segments) -> Vec<Fate> {
+    let Forward { function, classes, turn, .. } = forward;
+    let of = |node: usize| {
+        let source = matches!(classes[node], Class::Source | Class::Loop);
+        match () {
+            () if node > turn.0 as usize || source || segments.end_at(node) => Fate::Kept,
+            () if again[node] => Fate::Cheap,
+            () if !segments.run_again(node) || cut::bytes(function, node) < segments::SMALL => Fate::Kept,
+            () if matches!(classes[node], Class::View(_) | Class::Reshape | Class::Pointwise { cost: 0, .. }) => {
+                Fate::Cheap
+            }
+            () => Fate::Again,
+        }
+    };
+    (0..function.graph.len()).map(of).collect()
 }
 
 /// `x > c` is `max(x, c) > c`: the gradient of a positive part needs the result alone, which the layer behind it reads as well.
@@ -74,62 +106,84 @@ fn reads_buffers(class: &Class) -> bool {
 struct Recomputing<'a> {
     function: &'a Function,
     classes: &'a [Class],
-    /// Which nodes of the forward half are computed again for whoever reads them later.
-    again: &'a [bool],
+    fates: &'a [Fate],
     turn: NodeId,
 }
 
-/// Where values that were computed again are, for one reader or for those that read buffers.
+/// Where values that were computed again are, for one reader or for several.
 type Copies = FxHashMap<ValueId, ValueId>;
+
+/// The copies that several share: of what runs again, and of what those read that read buffers.
+#[derive(Default)]
+struct Shared {
+    again: Copies,
+    in_memory: Copies,
+}
 
 impl Recomputing<'_> {
     fn rewrite(&self) -> Function {
         let mut rewriter = Rewriter::new(self.function.graph.len());
-        let mut in_memory = Copies::default();
+        let mut shared = Shared::default();
         for (id, node) in self.function.graph.nodes() {
             if id <= self.turn {
                 rewriter.copy(id, node);
                 continue;
             }
-            let mut own = Copies::default();
-            let copies = if reads_buffers(&self.classes[id.0 as usize]) { &mut in_memory } else { &mut own };
-            let inputs: Vec<ValueId> = node.inputs.iter().map(|v| self.late(&mut rewriter, copies, *v)).collect();
-            rewriter.builder.set_scope(Arc::clone(&node.scope));
-            let values = rewriter.builder.add(node.op.clone(), &inputs).expect("operands are of the same types");
+            let values = self.node(&mut rewriter, &mut shared, id);
             rewriter.set(id, values);
         }
         rewriter.finish(self.function)
     }
 
-    /// A value for a reader behind the turn.
-    fn late(&self, rewriter: &mut Rewriter, copies: &mut Copies, value: ValueId) -> ValueId {
-        if value.node > self.turn || !self.again[value.node.0 as usize] || self.is_long(value) {
-            return rewriter.value(value);
+    /// A node behind the turn, on copies where it reads values that are computed again.
+    fn node(&self, rewriter: &mut Rewriter, shared: &mut Shared, id: NodeId) -> Vec<ValueId> {
+        let node = self.function.graph.node(id);
+        let mut own = (!reads_buffers(&self.classes[id.0 as usize])).then(Copies::default);
+        let inputs: Vec<ValueId> = node.inputs.iter().map(|v| self.late(rewriter, shared, own.as_mut(), *v)).collect();
+        rewriter.builder.set_scope(Arc::clone(&node.scope));
+        rewriter.builder.add(node.op.clone(), &inputs).expect("operands are of the same types")
+    }
+
+    /// A value for a reader behind the turn, one with copies of its `own` or one that reads buffers.
+    fn late(&self, rewriter: &mut Rewriter, shared: &mut Shared, own: Option<&mut Copies>, value: ValueId) -> ValueId {
+        let fate = if value.node > self.turn { Fate::Kept } else { self.fates[value.node.0 as usize] };
+        match fate {
+            Fate::Kept => rewriter.value(value),
+            Fate::Again => self.again(rewriter, shared, value),
+            Fate::Cheap => self.cheap(rewriter, shared, own, value),
         }
-        if let Some(copy) = copies.get(&value) {
+    }
+
+    /// The copy of a value that all readers share.
+    fn again(&self, rewriter: &mut Rewriter, shared: &mut Shared, value: ValueId) -> ValueId {
+        if let Some(copy) = shared.again.get(&value) {
+            return *copy;
+        }
+        let copies = self.node(rewriter, shared, value.node);
+        for (output, copy) in copies.iter().enumerate() {
+            shared.again.insert(ValueId { node: value.node, output: output as u32 }, *copy);
+        }
+        copies[value.output as usize]
+    }
+
+    /// The copy of a value that one reader makes for itself, or those make that read buffers.
+    fn cheap(
+        &self,
+        rewriter: &mut Rewriter,
+        shared: &mut Shared,
+        mut own: Option<&mut Copies>,
+        value: ValueId,
+    ) -> ValueId {
+        if let Some(copy) = own.as_deref().unwrap_or(&shared.in_memory).get(&value) {
             return *copy;
         }
         let node = self.function.graph.node(value.node);
-        let inputs: Vec<ValueId> = node.inputs.iter().map(|v| self.late(rewriter, copies, *v)).collect();
+        let inputs: Vec<ValueId> =
+            node.inputs.iter().map(|v| self.late(rewriter, shared, own.as_deref_mut(), *v)).collect();
         rewriter.builder.set_scope(Arc::clone(&node.scope));
         let copy = rewriter.builder.add(node.op.clone(), &inputs).expect("operands are of the same types")[0];
-        copies.insert(value, copy);
+        own.unwrap_or(&mut shared.in_memory).insert(value, copy);
         copy
-    }
-
-    /// Whether more nodes than a reader may compute again are behind a value.
-    fn is_long(&self, value: ValueId) -> bool {
-        let (mut seen, mut stack) = (Vec::new(), vec![value.node]);
-        while let Some(id) = stack.pop() {
-            if self.again[id.0 as usize] && !seen.contains(&id) {
-                seen.push(id);
-                stack.extend(self.function.graph.node(id).inputs.iter().map(|v| v.node));
-            }
-            if seen.len() > LONGEST {
-                return true;
-            }
-        }
-        false
     }
 }
 

@@ -13,7 +13,8 @@ use crate::ir::loops::steps::{calls, remove_uncalled, written};
 use crate::ir::loops::{
     Affine, Block, BufferId, BufferParameter, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step,
 };
-use crate::passes::lower::finish::{Draft, collect_extents};
+use crate::passes::lower::accesses::collect_extents;
+use crate::passes::lower::finish::Draft;
 use crate::passes::lower::number::renumber;
 
 /// The pass.

@@ -18,11 +18,11 @@ use matrices::Matrix;
 /// What is transformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// `[n, h, w, c]` with h = m · th + 2 and w = m · tw + 2 to `[(m + 2)², n · th · tw, c]`.
+    /// `[n, h, w, c]` with h = m · th + 2 and w = m · tw + 2 to `[n · th / s, (m + 2)², s · tw, c]`.
     Input,
-    /// `[3, 3, c, f]` to `[(m + 2)², c, f]`.
+    /// `[3, 3, c, f]` to `[b, (m + 2)², c, f / b]`.
     Kernel,
-    /// `[(m + 2)², n · th · tw, f]` to `[n, m · th, m · tw, f]`.
+    /// `[b, n · th / s, (m + 2)², s · tw, f / b]` to `[n, m · th, m · tw, f]`.
     Output,
 }
 
@@ -34,6 +34,11 @@ pub struct Winograd {
     pub tile: usize,
     /// `th` and `tw`, how many tiles there are along each axis; 1 and 1 for a kernel.
     pub tiles: (usize, usize),
+    /// s, the rows of tiles in a strip: a part of the rows of one sample, or all rows of some samples; 1 for a kernel. Transformed tiles stand strip
+    /// after strip, so that one can be multiplied and transformed back before the next one.
+    pub strip: usize,
+    /// b, into how many blocks filters are cut, each with a transformed kernel and products of its own; 1 for an input.
+    pub blocks: usize,
 }
 
 const PARTS: [(&str, Part); 3] = [("input", Part::Input), ("kernel", Part::Kernel), ("output", Part::Output)];
@@ -45,13 +50,9 @@ struct Steps {
     column: usize,
 }
 
-/// The sizes that a transform runs over.
-struct Extents {
-    /// Samples; 1 for a kernel.
-    samples: usize,
-    /// What moves along: channels, filters, or both.
-    inner: usize,
-}
+/// The loops around what moves along a tile, outermost first: blocks of filters, samples or strips of samples, strips of a sample or samples of a strip, rows of
+/// tiles, tiles, channels of a kernel.
+type Around = [usize; 6];
 
 impl Winograd {
     /// The matrix that is applied along both axes of a tile.
@@ -64,28 +65,51 @@ impl Winograd {
         (tile + 2) * (tile + 2)
     }
 
-    fn extents(&self, x: &TensorType) -> Extents {
+    /// What moves along a tile: channels, or filters of a block.
+    fn inner(&self, x: &TensorType) -> usize {
         let sizes = x.sizes().expect("sizes are concrete where tiles are counted");
-        match self.part {
-            Part::Input => Extents { samples: sizes[0], inner: sizes[3] },
-            Part::Kernel => Extents { samples: 1, inner: sizes[2] * sizes[3] },
-            Part::Output => Extents { samples: sizes[1] / (self.tiles.0 * self.tiles.1).max(1), inner: sizes[2] },
+        let last = *sizes.last().expect("every operand has axes");
+        if self.part == Part::Kernel { last / self.blocks } else { last }
+    }
+
+    /// The extents of the loops around.
+    fn around(&self, x: &TensorType) -> Around {
+        let sizes = x.sizes().expect("sizes are concrete where tiles are counted");
+        let (th, tw) = self.tiles;
+        let (samples, channels) = match self.part {
+            Part::Input => (sizes[0], 1),
+            Part::Kernel => (1, sizes[2]),
+            Part::Output => (sizes[1] * self.strip / th, 1),
+        };
+        match self.strip.checked_div(th) {
+            Some(of_strip @ 1..) => [self.blocks, samples / of_strip, of_strip, th, tw, channels],
+            _ => [self.blocks, samples, th / self.strip, self.strip, tw, channels],
         }
     }
 
-    /// For the operand and the result: the elements of a tile, and from one sample, row of tiles and tile to the next.
-    fn layout(&self, e: &Extents) -> [(Steps, [usize; 3]); 2] {
-        let ((th, tw), m, inner) = (self.tiles, self.tile, e.inner);
-        // A transformed tile has its places in planes of all tiles.
-        let plane = e.samples * th * tw * inner;
-        let planes = (Steps { row: (m + 2) * plane, column: plane }, [th * tw * inner, tw * inner, inner]);
+    /// For the operand and the result: the elements of a tile, and how far a round of each loop around goes.
+    fn layout(&self, x: &TensorType) -> [(Steps, Around); 2] {
+        let ((th, tw), m, inner) = (self.tiles, self.tile, self.inner(x));
+        let [_, samples, second, rows, _, channels] = self.around(x);
+        let whole_samples = self.strip >= th;
+        // A transformed tile has its places in planes of all tiles of its strip.
+        let row = tw * channels * inner;
+        let plane = self.strip * row;
+        let strip = Winograd::places(m) * plane;
+        let outer = if whole_samples { [strip, rows * row] } else { [second * strip, strip] };
+        let block = samples * if whole_samples { strip } else { second * strip };
+        let planes = (Steps { row: (m + 2) * plane, column: plane }, [block, outer[0], outer[1], row, inner, inner]);
+        let all = inner * self.blocks;
         let image = |step: usize, rest: usize| {
-            let row = (step * tw + rest) * inner;
-            (Steps { row, column: inner }, [(step * th + rest) * row, step * row, step * inner])
+            let row = (step * tw + rest) * all;
+            let sample = (step * th + rest) * row;
+            let outer = if whole_samples { [second * sample, sample] } else { [sample, rows * step * row] };
+            (Steps { row, column: all }, [inner, outer[0], outer[1], step * row, step * all, 0])
         };
+        let kernel = Steps { row: 3 * channels * all, column: channels * all };
         match self.part {
             Part::Input => [image(m, 2), planes],
-            Part::Kernel => [(Steps { row: 3 * inner, column: inner }, [0; 3]), planes],
+            Part::Kernel => [(kernel, [inner, 0, 0, 0, 0, all]), planes],
             Part::Output => [planes, image(m, 0)],
         }
     }
@@ -97,14 +121,14 @@ impl Winograd {
 
     fn apply(&self, matrix: &Matrix, x: &Tensor, output: &TensorType) -> Tensor {
         let mut out = Tensor::filled(output.clone(), 0.0);
-        let extents = self.extents(&x.ty);
-        let [(from, from_outer), (to, to_outer)] = self.layout(&extents);
-        for [sample, row, column] in counted([extents.samples, self.tiles.0, self.tiles.1]) {
-            let origin = |outer: [usize; 3]| sample * outer[0] + row * outer[1] + column * outer[2];
+        let [(from, from_outer), (to, to_outer)] = self.layout(&x.ty);
+        let inner = self.inner(&x.ty);
+        for at in counted(self.around(&x.ty)) {
+            let origin = |outer: Around| at.iter().zip(outer).map(|(at, step)| at * step).sum::<usize>();
             let (source, target) = (origin(from_outer), origin(to_outer));
-            for [i, j, k] in counted([matrix.rows(), matrix.rows(), extents.inner]) {
+            for [i, j, k] in counted([matrix.rows(), matrix.rows(), inner]) {
                 let mut sum = 0.0;
-                for [a, b, _] in counted([matrix.columns(), matrix.columns(), 1]) {
+                for [a, b] in counted([matrix.columns(), matrix.columns()]) {
                     let factor = matrix.at(i, a) * matrix.at(j, b);
                     if factor != 0.0 {
                         sum += factor * x.data[source + a * from.row + b * from.column + k];
@@ -126,17 +150,23 @@ impl Winograd {
     }
 }
 
-/// All indices below three sizes, the last running fastest.
-fn counted(sizes: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
-    let [a, b, c] = sizes;
-    (0..a).flat_map(move |i| (0..b).flat_map(move |j| (0..c).map(move |k| [i, j, k])))
+/// All indices below some sizes, the last running fastest.
+fn counted<const N: usize>(sizes: [usize; N]) -> impl Iterator<Item = [usize; N]> {
+    (0..sizes.iter().product()).map(move |mut number| {
+        let mut at = [0; N];
+        for (at, size) in at.iter_mut().zip(sizes).rev() {
+            *at = number % size;
+            number /= size;
+        }
+        at
+    })
 }
 
 impl OpDef for Winograd {
     const DOC: OpDoc = OpDoc {
         name: "winograd",
         summary: "a transform of tiles by which convolutions with kernels of 3 by 3 take fewer multiplications",
-        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [(m + 2)^2, n th tw, c]; kernel: [3, 3, c, f] -> [(m + 2)^2, c, f]; output: [(m + 2)^2, n th tw, f] -> [n, m th, m tw, f]",
+        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [n th / s, (m + 2)^2, s tw, c]; kernel: [3, 3, c, f] -> [b, (m + 2)^2, c, f / b]; output: [b, n th / s, (m + 2)^2, s tw, f / b] -> [n, m th, m tw, f]",
         equation: "y[i, j] = the sum of M[i, a] * M[j, b] * x[a, b] over a and b, for each tile; M is B^T, G or A^T of F(m, 3)",
         derivative: "dx = the same with M transposed, overlapping inputs added up",
         dtypes: "floats",
@@ -149,6 +179,8 @@ impl OpDef for Winograd {
             ("part", Attribute::Name(part.to_owned())),
             ("tile", Attribute::dim(self.tile)),
             ("tiles", Attribute::dims([self.tiles.0, self.tiles.1])),
+            ("strip", Attribute::dim(self.strip)),
+            ("blocks", Attribute::dim(self.blocks)),
         ])
     }
 
@@ -157,11 +189,12 @@ impl OpDef for Winograd {
         let part = PARTS.iter().find(|(n, _)| *n == name).ok_or_else(|| format!("`{name}` is no part of winograd"))?.1;
         let tile: usize = attributes.number("tile")?;
         let tiles: Vec<usize> = attributes.numbers("tiles")?;
+        let (strip, blocks) = (attributes.number("strip")?, attributes.number("blocks")?);
         match (tile, tiles.as_slice()) {
-            (2 | 4, [rows, columns]) if in_range(*rows) && in_range(*columns) => {
-                Ok(Winograd { part, tile, tiles: (*rows, *columns) })
+            (2 | 4, [rows, columns]) if [*rows, *columns, strip, blocks].into_iter().all(in_range) => {
+                Ok(Winograd { part, tile, tiles: (*rows, *columns), strip, blocks })
             }
-            _ => Err("tiles of 2 or 4 results, so many along each of two axes".into()),
+            _ => Err("tiles of 2 or 4 results, so many along each of two axes, strips of some rows, some blocks".into()),
         }
     }
 
@@ -171,18 +204,23 @@ impl OpDef for Winograd {
         if !x.dtype.is_float() {
             return Err(wrong());
         }
-        let (th, tw) = self.tiles;
-        let (count, places) = (Dim::from(th * tw), Dim::from(Winograd::places(self.tile)));
+        let ((th, tw), strip) = (self.tiles, self.strip);
+        let (places, of_strip) = (Dim::from(Winograd::places(self.tile)), Dim::from(strip * tw));
         let size = |tiles: usize, rest: usize| Dim::from(self.tile * tiles + rest);
+        if !strip.is_multiple_of(th) && !th.is_multiple_of(strip) {
+            return Err(wrong());
+        }
+        let scaled = |n: &Dim, by: usize, parts: usize| n.mul(&Dim::from(by))?.div_exact(&Dim::from(parts));
         let shape = match (self.part, x.shape.as_slice()) {
-            (Part::Input, [n, h, w, c]) if *h == size(th, 2) && *w == size(tw, 2) => {
-                vec![places, n.mul(&count).ok_or_else(wrong)?, c.clone()]
+            (Part::Input, [n, h, w, c]) if *h == size(th, 2) && *w == size(tw, 2) && self.blocks == 1 => {
+                vec![scaled(n, th, strip).ok_or_else(wrong)?, places, of_strip, c.clone()]
             }
-            (Part::Kernel, [h, w, c, f]) if h.is(3) && w.is(3) && self.tiles == (1, 1) => {
-                vec![places, c.clone(), f.clone()]
+            (Part::Kernel, [h, w, c, f]) if h.is(3) && w.is(3) && self.tiles == (1, 1) && strip == 1 => {
+                vec![Dim::from(self.blocks), places, c.clone(), f.div_exact(&Dim::from(self.blocks)).ok_or_else(wrong)?]
             }
-            (Part::Output, [k, p, f]) if *k == places => {
-                vec![p.div_exact(&count).ok_or_else(wrong)?, size(th, 0), size(tw, 0), f.clone()]
+            (Part::Output, [b, n, k, p, f]) if *k == places && *p == of_strip && b.is(self.blocks as i64) => {
+                let filters = f.mul(b).ok_or_else(wrong)?;
+                vec![scaled(n, strip, th).ok_or_else(wrong)?, size(th, 0), size(tw, 0), filters]
             }
             _ => return Err(wrong()),
         };
@@ -215,19 +253,24 @@ impl OpDef for Winograd {
     }
 
     fn samples() -> Vec<Sample<Self>> {
-        let sample = |part, tile, tiles, shape: &[usize]| Sample {
-            op: Winograd { part, tile, tiles },
+        let sample = |part, tile, tiles, (strip, blocks), shape: &[usize]| Sample {
+            op: Winograd { part, tile, tiles, strip, blocks },
             inputs: vec![sample::signed(shape, 1)],
         };
         let mut all = vec![
-            sample(Part::Input, 2, (1, 3), &[2, 4, 8, 9]),
-            sample(Part::Input, 4, (2, 1), &[1, 10, 6, 5]),
-            sample(Part::Input, 2, (1, 1), &[0, 4, 4, 2]),
-            sample(Part::Output, 2, (2, 1), &[16, 4, 3]),
-            sample(Part::Output, 4, (1, 2), &[36, 2, 17]),
-            sample(Part::Output, 4, (1, 1), &[36, 3, 0]),
+            sample(Part::Input, 2, (1, 3), (2, 1), &[2, 4, 8, 9]),
+            sample(Part::Input, 2, (2, 1), (2, 1), &[3, 6, 4, 9]),
+            sample(Part::Input, 4, (2, 1), (1, 1), &[1, 10, 6, 5]),
+            sample(Part::Input, 2, (1, 1), (1, 1), &[0, 4, 4, 2]),
+            sample(Part::Output, 2, (2, 1), (2, 1), &[1, 2, 16, 2, 3]),
+            sample(Part::Output, 2, (2, 1), (1, 2), &[2, 4, 16, 1, 3]),
+            sample(Part::Output, 2, (2, 1), (4, 1), &[1, 1, 16, 4, 3]),
+            sample(Part::Output, 2, (1, 2), (2, 3), &[3, 2, 16, 4, 2]),
+            sample(Part::Output, 4, (1, 2), (1, 1), &[1, 1, 36, 2, 17]),
+            sample(Part::Output, 4, (1, 1), (3, 1), &[1, 1, 36, 3, 0]),
+            sample(Part::Kernel, 2, (1, 1), (1, 2), &[3, 3, 2, 6]),
         ];
-        all.extend([2, 4].map(|tile| sample(Part::Kernel, tile, (1, 1), &[3, 3, 2, 5])));
+        all.extend([2, 4].map(|tile| sample(Part::Kernel, tile, (1, 1), (1, 1), &[3, 3, 2, 5])));
         all
     }
 }
@@ -243,14 +286,14 @@ impl Winograd {
         let (th, tw) = (Dim::from(self.tiles.0), Dim::from(self.tiles.1));
         let m = Dim::from(self.tile);
         let edge = Dim::from(self.tile + 2);
-        // Labels: places of the result, places of the operand, tiles, what moves along.
+        // Labels: places of the result, places of the operand, tiles, what moves along, strips, blocks.
         match self.part {
             Part::Kernel => {
-                let dx = b.contract((product, &[0, 1]), (dy, &[0, 2, 3]), &[1, 2, 3])?;
+                let dx = b.contract((product, &[0, 1]), (dy, &[5, 0, 2, 3]), &[1, 2, 5, 3])?;
                 b.reshape(dx, &x.shape)
             }
             Part::Input => {
-                let dx = b.contract((product, &[0, 1]), (dy, &[0, 2, 3]), &[2, 1, 3])?;
+                let dx = b.contract((product, &[0, 1]), (dy, &[4, 0, 2, 3]), &[4, 2, 1, 3])?;
                 let windows = [x.shape[0].clone(), th, tw, edge.clone(), edge, x.shape[3].clone()];
                 let windows = b.reshape(dx, &windows)?;
                 let back = overlap_add::OverlapAdd {
@@ -263,11 +306,12 @@ impl Winograd {
             }
             Part::Output => {
                 let shape = b.shape_of(dy);
-                let cut = b.reshape(dy, &[shape[0].clone(), th, m.clone(), tw, m, shape[3].clone()])?;
-                let tiles = b.transpose(cut, &[2, 4, 0, 1, 3, 5])?;
+                let (blocks, of_block) = (x.shape[0].clone(), x.shape[4].clone());
+                let cut = b.reshape(dy, &[shape[0].clone(), th, m.clone(), tw, m, blocks.clone(), of_block.clone()])?;
+                let tiles = b.transpose(cut, &[2, 4, 5, 0, 1, 3, 6])?;
                 let places = Dim::from(self.tile * self.tile);
-                let tiles = b.reshape(tiles, &[places, x.shape[1].clone(), x.shape[2].clone()])?;
-                b.contract((product, &[0, 1]), (tiles, &[0, 2, 3]), &[1, 2, 3])
+                let tiles = b.reshape(tiles, &[places, blocks, x.shape[1].clone(), x.shape[3].clone(), of_block])?;
+                b.contract((product, &[0, 1]), (tiles, &[0, 5, 4, 2, 3]), &[5, 4, 1, 2, 3])
             }
         }
     }

@@ -132,7 +132,7 @@ pub(super) fn convolve(
     g: &Geometry,
     (x, w): (ValueId, ValueId),
     output: &[Dim],
-    tile: usize,
+    (tile, trains): (usize, bool),
 ) -> Result<ValueId, TypeError> {
     let unknown = || TypeError::new("a size is not known");
     let size = |dim: &Dim| dim.constant().and_then(|n| usize::try_from(n).ok()).ok_or_else(unknown);
@@ -142,15 +142,46 @@ pub(super) fn convolve(
     whole.high[0] += (tiles.0 * tile - rows) as i64;
     whole.high[1] += (tiles.1 * tile - columns) as i64;
     let x = padded(b, &whole, x)?;
-    let inputs = b.add_one(Winograd { part: Part::Input, tile, tiles }, &[x])?;
-    let kernel = b.add_one(Winograd { part: Part::Kernel, tile, tiles: (1, 1) }, &[w])?;
-    // Labels: places, tiles, channels, filters.
-    let products = b.contract((inputs, &[0, 1, 2]), (kernel, &[0, 2, 3]), &[0, 1, 3])?;
-    let results = b.add_one(Winograd { part: Part::Output, tile, tiles }, &[products])?;
+    let (samples, kernel) = (size(&output[0])?, b.shape_of(w));
+    let (channels, filters) = (size(&kernel[2])?, size(&kernel[3])?);
+    let bytes = Winograd::places(tile) * b.dtype_of(x).bytes();
+    let strip = strip(tiles, samples, bytes * channels.max(filters));
+    // Where there is more of the kernel than of tiles, its transform is what is done in parts.
+    let is_one = strip == samples * tiles.0;
+    let blocks = if trains && is_one { blocks(filters, bytes * channels) } else { 1 };
+    let inputs = b.add_one(Winograd { part: Part::Input, tile, tiles, strip, blocks: 1 }, &[x])?;
+    let kernel = b.add_one(Winograd { part: Part::Kernel, tile, tiles: (1, 1), strip: 1, blocks }, &[w])?;
+    // Labels: places, tiles, channels, filters, strips, blocks.
+    let products = b.contract((inputs, &[4, 0, 1, 2]), (kernel, &[5, 0, 2, 3]), &[5, 4, 0, 1, 3])?;
+    let results = b.add_one(Winograd { part: Part::Output, tile, tiles, strip, blocks }, &[products])?;
     if b.shape_of(results) == output {
         return Ok(results);
     }
     let mut cut = Slice::whole(&b.shape_of(results));
     cut.sizes = output.to_vec();
     b.add_one(cut, &[results])
+}
+
+/// Bytes of a transformed strip: with the products of it it stays in the third cache, and leaves most of that to others.
+const STRIP_BYTES: usize = 2 << 20;
+
+/// Tiles of a strip: a product of fewer rows takes longer for each of them.
+const FEWEST_TILES: usize = 96;
+
+/// Filters of a block at least: some vectors, and enough columns for a product.
+const FEWEST_FILTERS: usize = 32;
+
+/// Into how many blocks the filters of a kernel are cut whose transform has so many bytes for each of them.
+fn blocks(filters: usize, bytes: usize) -> usize {
+    let fits = |blocks: &usize| filters.is_multiple_of(*blocks) && filters / blocks * bytes <= STRIP_BYTES;
+    (1..=filters / FEWEST_FILTERS).find(fits).unwrap_or(1)
+}
+
+/// The rows of tiles of a strip, where a tile has so many bytes: the most that keep to [`STRIP_BYTES`], and [`FEWEST_TILES`] at least.
+fn strip((rows, columns): (usize, usize), samples: usize, bytes: usize) -> usize {
+    let of_a_sample = (1..=rows).filter(|n| rows.is_multiple_of(*n));
+    let of_samples = (2..=samples).filter(|n| samples.is_multiple_of(*n)).map(|n| n * rows);
+    let strips: Vec<usize> = of_a_sample.chain(of_samples).filter(|n| n * columns >= FEWEST_TILES).collect();
+    let small = strips.iter().rev().find(|n| *n * columns * bytes <= STRIP_BYTES);
+    small.or(strips.first()).copied().unwrap_or(samples.max(1) * rows)
 }

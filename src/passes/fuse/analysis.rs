@@ -12,6 +12,15 @@ use crate::passes::lower::view::{self, View};
 /// Chains of rearranging ops are kept in memory at every so many links, so that walks along them stay short.
 const LONGEST_CHAIN: usize = 64;
 
+/// Tensors of so many elements do not stay in the cache: writing and reading one takes longer than a step on each element.
+const LARGE: usize = 1 << 18;
+
+/// Operands of at most one part in so many of a tensor stay in the cache while it passes through.
+const CACHED_PART: usize = 64;
+
+/// So many steps are computed anew in a row at most.
+const MOST_STEPS: usize = 3;
+
 /// One element of a value that a node reads: which, as an address in its row-major order, for an index of the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
@@ -178,12 +187,25 @@ impl Analysis {
         }
     }
 
-    /// Finds what is cheaper to compute again than to keep: constants, one step on single elements, and conversions to
-    /// something no smaller.
+    /// Finds what is cheaper to compute again than to keep: constants, one step on single elements, conversions to
+    /// something no smaller, and [steps](Self::is_step) on each element of a large tensor that is in memory anyway.
     fn find_free(&mut self, function: &Function) {
+        let readers = self.readers(function);
+        // How many steps away from memory each node is.
+        let mut steps = vec![0usize; self.classes.len()];
         for (id, node) in function.graph.nodes() {
             let Class::Pointwise { cost, .. } = self.class(id) else { continue };
             let constant = node.inputs.is_empty() && *cost == 0;
+            if let (Some(of), 1) = (self.step_of(function, id), *cost) {
+                let at = of.node.0 as usize;
+                let in_memory =
+                    if self.free[at] { steps[at] < MOST_STEPS } else { readers[at] > 1 || self.stored.contains(&of) };
+                if in_memory {
+                    steps[id.0 as usize] = steps[at] + 1;
+                    self.free[id.0 as usize] = true;
+                    continue;
+                }
+            }
             let cheap = *cost <= 1 && !node.inputs.is_empty() && {
                 let widens = node.inputs.len() == 1 && {
                     let from = function.graph.type_of(node.inputs[0]);
@@ -195,12 +217,41 @@ impl Analysis {
         }
     }
 
-    /// Whether reading `value` costs nothing: a constant, a single element, or anything in memory for a conversion.
-    fn is_cheap_operand(&self, function: &Function, value: ValueId, conversion: bool) -> bool {
+    /// How many nodes read each node, themselves or a view of it.
+    fn readers(&self, function: &Function) -> Vec<usize> {
+        let mut readers = vec![0; self.classes.len()];
+        for (id, node) in function.graph.nodes() {
+            if !self.is_view(ValueId { node: id, output: 0 }) {
+                node.inputs.iter().for_each(|v| readers[self.behind_views(function, *v).node.0 as usize] += 1);
+            }
+        }
+        readers
+    }
+
+    fn behind_views(&self, function: &Function, value: ValueId) -> ValueId {
         let mut base = value;
         while self.is_view(base) {
             base = function.graph.node(base.node).inputs[0];
         }
+        base
+    }
+
+    /// The large tensor of whose elements a pointwise node computes one each, with nothing else but operands that stay in the cache.
+    fn step_of(&self, function: &Function, node: NodeId) -> Option<ValueId> {
+        let elements = |value: ValueId| view::elements(self.sizes_of(value));
+        let all = elements(ValueId { node, output: 0 });
+        let operands = &function.graph.node(node).inputs;
+        let bases: Vec<ValueId> = operands.iter().map(|v| self.behind_views(function, *v)).collect();
+        let mut large = (0..bases.len()).filter(|i| elements(bases[*i]) * CACHED_PART > all);
+        let (of, others) = (large.next()?, large.next());
+        let as_it_is = bases[of] == operands[of] && elements(bases[of]) == all;
+        let real = !matches!(self.class(bases[of].node), Class::Source | Class::Pointwise { cost: 0, .. });
+        (all >= LARGE && others.is_none() && as_it_is && real).then_some(bases[of])
+    }
+
+    /// Whether reading `value` costs nothing: a constant, a single element, or anything in memory for a conversion.
+    fn is_cheap_operand(&self, function: &Function, value: ValueId, conversion: bool) -> bool {
+        let base = self.behind_views(function, value);
         match self.class(base.node) {
             Class::Pointwise { cost: 0, .. } => function.graph.node(base.node).inputs.is_empty(),
             Class::Source => conversion || view::elements(self.sizes_of(base)) == 1,

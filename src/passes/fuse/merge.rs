@@ -39,6 +39,7 @@ impl Search {
 }
 
 /// Joins greedily: first folds that find each other's results, then every unit with the makers of what it reads at the same point, then siblings that read the same.
+/// What is in memory for others anyway is read again by units of the gradient that come much later.
 pub fn merge(units: &Units) -> Grouping {
     let mut groups = Grouping::new(units);
     for (extreme, place) in &units.companions {
@@ -46,13 +47,20 @@ pub fn merge(units: &Units) -> Grouping {
     }
     for unit in 0..units.work.len() {
         for read in units.reads[unit].iter().filter(|r| r.same_point) {
-            if let Some(maker) = units.maker(read.value) {
+            if let Some(maker) = units.maker(read.value)
+                && (near(units, maker, unit) || units.readers_of(read.value).count() == 1)
+            {
                 groups.try_join(units, maker, unit);
             }
         }
     }
     groups.join_siblings(units);
     groups
+}
+
+/// Whether two units may run as one without keeping something for long: no product stands between them, or they are no large ones of the gradient.
+fn near(units: &Units, a: usize, b: usize) -> bool {
+    units.stage[a] == units.stage[b] || !(units.late[a] && units.late[b])
 }
 
 impl Grouping {
@@ -202,7 +210,9 @@ impl Grouping {
         }
         for siblings in readers.into_values() {
             for pair in siblings.windows(2) {
-                self.try_join(units, pair[0], pair[1]);
+                if near(units, pair[0], pair[1]) {
+                    self.try_join(units, pair[0], pair[1]);
+                }
             }
         }
     }

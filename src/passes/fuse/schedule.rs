@@ -116,7 +116,7 @@ fn order(
     groups: &BTreeMap<usize, Group>,
 ) -> Vec<usize> {
     let memory = Memory::new(function, analysis, units, grouping, groups);
-    late(&greedy(&memory, grouping), grouping, &memory)
+    soon(late(&greedy(&memory, grouping), grouping, &memory), grouping, &memory)
 }
 
 /// What groups make in the workspace and read of it.
@@ -215,21 +215,74 @@ impl Choice<'_> {
 
 /// The order in which a group waits for its first reader if that takes no memory: if it makes more than what only it keeps waiting.
 fn late(order: &[usize], grouping: &Grouping, memory: &Memory) -> Vec<usize> {
-    // A group that does not move stands at its place, one that does before the place of another: later ones closer to it.
-    let mut places: BTreeMap<usize, (usize, i64)> = BTreeMap::new();
+    let makers = memory.made.iter().flat_map(|(group, made)| made.iter().map(|v| (*v, *group))).collect();
+    let mut waiting = Waiting { memory, makers, places: BTreeMap::new() };
     for (place, group) in order.iter().enumerate().rev() {
+        let places = &waiting.places;
         let first = grouping.after[*group].keys().map(|after| places[after]).min();
-        let moved = first.map(|(at, _)| (at, -(places.len() as i64) - 1)).filter(|moved| {
-            let alone = |v: &&ValueId| {
-                let others = memory.readers[*v].iter().filter_map(|other| places.get(other));
-                others.max().is_none_or(|last| last < moved)
-            };
-            let kept = memory.sum(memory.reads[group].iter().filter(alone));
-            memory.sum(memory.made[group].iter()) > kept
-        });
-        places.insert(*group, moved.unwrap_or((place, 0)));
+        let moved = first
+            .map(|(at, _)| (at, -(places.len() as i64) - 1))
+            .filter(|moved| memory.sum(memory.made[group].iter()) > waiting.kept(*group, *moved, LONGEST_CHAIN));
+        waiting.places.insert(*group, moved.unwrap_or((place, 0)));
     }
     let mut out = order.to_vec();
+    out.sort_by_key(|group| waiting.places[group]);
+    out
+}
+
+/// So many groups in a row wait together.
+const LONGEST_CHAIN: usize = 8;
+
+/// A group that does not move stands at its place, one that does before the place of another: later ones closer to it.
+type Moved = (usize, i64);
+
+/// What becomes of groups that wait.
+struct Waiting<'a> {
+    memory: &'a Memory,
+    makers: BTreeMap<ValueId, usize>,
+    /// Of all groups behind those that are still to be looked at.
+    places: BTreeMap<usize, Moved>,
+}
+
+impl Waiting<'_> {
+    /// The bytes that stay in use if a group waits until then: what nobody else reads that late, or what its makers keep if they wait as well.
+    fn kept(&self, group: usize, moved: Moved, chain: usize) -> i64 {
+        let alone = |v: &&ValueId| {
+            let others = self.memory.readers[*v].iter().filter_map(|other| self.places.get(other));
+            others.max().is_none_or(|last| *last < moved)
+        };
+        let of_value = |v: &ValueId| {
+            let bytes = self.memory.bytes[v];
+            let maker = self.makers[v];
+            let only = self.memory.readers[v] == [group] && self.memory.made[&maker].len() == 1;
+            if only && chain > 0 { bytes.min(self.kept(maker, moved, chain - 1)) } else { bytes }
+        };
+        self.memory.reads[&group].iter().filter(alone).map(of_value).sum()
+    }
+}
+
+/// The order in which a group that makes less than it frees runs as soon as it can and frees as much.
+fn soon(order: Vec<usize>, grouping: &Grouping, memory: &Memory) -> Vec<usize> {
+    let mut places: BTreeMap<usize, Moved> = order.iter().enumerate().map(|(at, group)| (*group, (at, 0))).collect();
+    let mut before: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for group in &order {
+        grouping.after[*group].keys().for_each(|after| before.entry(*after).or_default().push(*group));
+    }
+    for (at, group) in order.iter().enumerate() {
+        let others = |v: &ValueId| memory.readers[v].iter().filter(|other| *other != group).map(|other| places[other]);
+        let freed = memory.reads[group].iter().filter(|v| others(v).all(|other| other < (at, 0)));
+        let freed: Vec<&ValueId> = freed.collect();
+        if memory.sum(memory.made[group].iter()) >= memory.sum(freed.iter().copied()) {
+            continue;
+        }
+        let earlier = before.get(group).into_iter().flatten().map(|other| places[other]);
+        let last = earlier.chain(freed.iter().flat_map(|v| others(v))).max();
+        let place = last.map_or((at, 0), |(after, _)| (after, at as i64 + 1));
+        if place < (at, 0) {
+            places.insert(*group, place);
+        }
+    }
+    let mut out = order;
     out.sort_by_key(|group| places[group]);
     out
 }

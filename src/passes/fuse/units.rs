@@ -56,6 +56,8 @@ pub struct Units {
     pub alone: Vec<bool>,
     /// Whether the unit computes a tensor of the gradient's half of a training step.
     pub late: Vec<bool>,
+    /// How many units with products or nests of their own stand before each.
+    pub stage: Vec<usize>,
     turn: Option<NodeId>,
     /// Pairs of folds of which one finds the other's result as well.
     pub companions: Vec<(usize, usize)>,
@@ -82,6 +84,7 @@ impl Units {
             folds: Vec::new(),
             alone: Vec::new(),
             late: Vec::new(),
+            stage: Vec::new(),
             turn: function.turn(),
             companions: Vec::new(),
         };
@@ -91,7 +94,10 @@ impl Units {
                 let reads = unit_reads(analysis, inlined, id, true);
                 let class = analysis.class(id);
                 let folds = matches!(class, Class::Reduce { .. } | Class::Contract { .. });
+                let products = class.is_alone() || matches!(class, Class::Contract { .. });
+                let stage = units.stage.last().map_or(0, |before| before + usize::from(products));
                 units.push(Work::Node(id), space, reads, folds, class.is_alone());
+                units.stage.push(stage);
             }
         }
         units.find_companions(function, analysis);

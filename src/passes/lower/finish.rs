@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::accesses::Accesses;
 use super::hoist::hoist;
 use super::number::renumber;
-use super::visit::{Touch, Visitor, each_affine, walk};
-use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar, ParallelLoop, Section};
+use super::visit::each_affine;
+use crate::ir::loops::{Affine, Block, Instruction, Kernel, LoopVar, ParallelLoop, Section};
 use crate::passes::fuse::classify::block_cost;
 
 /// The work of one chunk of a parallel loop, in simple instructions on one element.
@@ -98,13 +99,9 @@ fn is_repeatable(instruction: &Instruction) -> bool {
 /// each other, and those that step by more than all rounds reach (rows, while `var` counts columns) never meet within one step of theirs.
 /// Distances between constants are such steps too: those of planes of which each round writes a row.
 fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
-    let mut extents = BTreeMap::new();
-    collect_extents(body, &mut extents);
-    let mut accesses = Accesses::default();
-    walk(&mut body.clone(), &mut accesses);
-    extents.extend(accesses.indices.iter().copied());
-    let written = accesses.of_buffer.values().filter(|uses| uses.written);
-    written.into_iter().all(|uses| apart(&uses.addresses, var, extent, &extents))
+    let accesses = Accesses::of(body);
+    let mut written = accesses.of_buffer.values().filter(|uses| uses.written);
+    written.all(|uses| apart(&uses.addresses, var, extent, &accesses.extents))
 }
 
 fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<LoopVar, u64>) -> bool {
@@ -132,65 +129,4 @@ fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<Loo
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// How one buffer is used.
-#[derive(Default)]
-struct Uses {
-    written: bool,
-    addresses: Vec<Affine>,
-}
-
-#[derive(Default)]
-struct Accesses {
-    current: Option<BufferId>,
-    /// The indices that go on from the address to come, each as a variable of its own.
-    reaches: Vec<(LoopVar, i64)>,
-    /// The variables made for indices, with their extents.
-    indices: Vec<(LoopVar, u64)>,
-    of_buffer: BTreeMap<BufferId, Uses>,
-}
-
-impl Visitor for Accesses {
-    fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
-        self.current = Some(*buffer);
-        let uses = self.of_buffer.entry(*buffer).or_default();
-        uses.written |= touch.writes();
-    }
-    fn reach(&mut self, stride: i64, extent: u64) {
-        // Counted down from the last number, which no kernel's own variables reach.
-        let var = LoopVar(u32::MAX - self.indices.len() as u32);
-        self.indices.push((var, extent));
-        self.reaches.push((var, stride));
-    }
-    fn affine(&mut self, affine: &mut Affine) {
-        let Some(buffer) = self.current.take() else { return };
-        let uses = self.of_buffer.entry(buffer).or_default();
-        let reaches = std::mem::take(&mut self.reaches);
-        let address = reaches.into_iter().fold(affine.clone(), |address, (var, stride)| address.plus(var, stride));
-        uses.addresses.push(address);
-    }
-}
-
-/// The extent of every variable that a block binds.
-pub(crate) fn collect_extents(block: &Block, extents: &mut BTreeMap<LoopVar, u64>) {
-    for instruction in &block.instructions {
-        match instruction {
-            Instruction::For { var, extent, body, .. }
-            | Instruction::Lanes { var, extent, body }
-            | Instruction::Fold { var, extent, body, .. } => {
-                extents.insert(*var, *extent);
-                collect_extents(body, extents);
-            }
-            Instruction::Contract(c) => {
-                extents.extend([(c.row, c.rows), (c.column, c.columns)]);
-                collect_extents(&c.epilogue, extents);
-            }
-            Instruction::Tile(t) => {
-                extents.extend([(t.row, t.rows), (t.column, t.columns)]);
-                collect_extents(&t.epilogue, extents);
-            }
-            _ => {}
-        }
-    }
 }

@@ -11,6 +11,7 @@ use crate::ir::ops::Op;
 use crate::ir::types::TensorType;
 use crate::passes::fuse::{Class, Destination, Fused, Group, Kind};
 
+pub(crate) mod accesses;
 mod axes;
 mod contract;
 mod emit;

@@ -1,8 +1,10 @@
 //! Gives every temporary buffer a place in the arena.
 //!
-//! A buffer lives from the first step that uses it to the last ([`life`]);
-//! largest first, each goes to the lowest offset (a multiple of 64) at which it overlaps no buffer that lives at the same time.
+//! A buffer lives from the first step that uses it to the last ([`life`]). One after another, largest first, each goes to the lowest offset (a multiple of 64) at
+//! which it overlaps no buffer that lives at the same time. Where gaps make the arena larger than what lives at one time, those that ended highest go
+//! first in another round.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::ir::loops::steps::each_section;
@@ -23,30 +25,94 @@ pub const PASS: LoopPass = LoopPass {
 /// Offsets and the arena's size are multiples of this many bytes.
 const ALIGNMENT: u64 = 64;
 
+/// So many rounds are tried for a smaller arena.
+const MOST_ROUNDS: usize = 24;
+
 /// The program with an offset for each arena buffer and the arena's size. Arena buffers that no step uses are removed.
 pub fn plan(mut program: Program) -> Program {
     remove_unused(&mut program);
     let lives = lives(&program);
-    let mut order: Vec<usize> = (0..program.buffers.len()).filter(|b| is_arena(&program.buffers[*b])).collect();
-    order.sort_by_key(|b| (std::cmp::Reverse(bytes(&program.buffers[*b])), *b));
-    let mut placed: Vec<(u64, u64, Life)> = Vec::new();
-    for number in order {
-        let Some(life) = lives[number] else { continue };
-        let size = bytes(&program.buffers[number]).next_multiple_of(ALIGNMENT);
-        let mut taken: Vec<(u64, u64)> = placed.iter().filter(|p| p.2.meets(life)).map(|p| (p.0, p.1)).collect();
-        taken.sort_unstable();
-        let mut offset = 0;
-        for (start, end) in taken {
-            if offset + size <= start {
-                break;
-            }
-            offset = offset.max(end);
+    let arena = (0..program.buffers.len()).filter(|b| is_arena(&program.buffers[*b]));
+    let mut order: Vec<Resident> = arena
+        .filter_map(|number| {
+            let size = bytes(&program.buffers[number]).next_multiple_of(ALIGNMENT);
+            lives[number].map(|life| Resident { number, size, life })
+        })
+        .collect();
+    order.sort_by_key(|r| (std::cmp::Reverse(r.size), r.number));
+    let least = most_at_once(&order);
+    let mut best = Layout::of(&order);
+    let mut last = best.clone();
+    for _ in 0..MOST_ROUNDS {
+        if best.bytes == least {
+            break;
         }
-        placed.push((offset, offset + size, life));
-        program.buffers[number].place = Place::Arena { offset: Some(offset) };
-        program.arena_bytes = program.arena_bytes.max(offset + size);
+        // What ends at the top has found no room among the others: it goes first.
+        let top = last.bytes;
+        let is_high = |r: &Resident| last.offsets[&r.number] + r.size == top;
+        let (high, others): (Vec<Resident>, Vec<Resident>) = order.into_iter().partition(is_high);
+        order = high.into_iter().chain(others).collect();
+        last = Layout::of(&order);
+        if last.bytes < best.bytes {
+            best = last.clone();
+        }
     }
+    for (number, offset) in &best.offsets {
+        program.buffers[*number].place = Place::Arena { offset: Some(*offset) };
+    }
+    program.arena_bytes = best.bytes;
     program
+}
+
+/// A buffer that needs room in the arena.
+#[derive(Clone, Copy, Debug)]
+struct Resident {
+    number: usize,
+    size: u64,
+    life: Life,
+}
+
+/// The most bytes that live at one step: no arena is smaller.
+fn most_at_once(residents: &[Resident]) -> u64 {
+    let mut changes: Vec<(usize, i64)> =
+        residents.iter().flat_map(|r| [(r.life.first, r.size as i64), (r.life.last + 1, -(r.size as i64))]).collect();
+    changes.sort_unstable();
+    let (mut live, mut most) = (0, 0);
+    for (_, change) in changes {
+        live += change;
+        most = most.max(live);
+    }
+    most as u64
+}
+
+/// Where each buffer is, and where the last ends.
+#[derive(Clone, Debug, Default)]
+struct Layout {
+    offsets: BTreeMap<usize, u64>,
+    bytes: u64,
+}
+
+impl Layout {
+    /// Each where there is room among those before it.
+    fn of(order: &[Resident]) -> Layout {
+        let mut layout = Layout::default();
+        let mut placed: Vec<(u64, u64, Life)> = Vec::new();
+        for Resident { number, size, life } in order {
+            let mut taken: Vec<(u64, u64)> = placed.iter().filter(|p| p.2.meets(*life)).map(|p| (p.0, p.1)).collect();
+            taken.sort_unstable();
+            let mut offset = 0;
+            for (start, end) in taken {
+                if offset + size <= start {
+                    break;
+                }
+                offset = offset.max(end);
+            }
+            placed.push((offset, offset + size, *life));
+            layout.offsets.insert(*number, offset);
+            layout.bytes = layout.bytes.max(offset + size);
+        }
+        layout
+    }
 }
 
 /// The plan as a table, by offset: what a person wants to see of where the memory goes.

@@ -15,6 +15,9 @@ use crate::ir::ops::Op;
 /// While all that is kept is no larger than this, it stays in the cache, and writing a tensor again takes longer than keeping it.
 const CACHED_BYTES: u64 = 16 << 20;
 
+/// No reader computes more nodes again than this.
+const LONGEST: usize = 24;
+
 /// What computing again costs, in bytes kept.
 struct Prices {
     /// A value of more instructions than this is kept.
@@ -29,7 +32,7 @@ impl Prices {
     /// Where the gradient reads so many bytes of the forward half, and so many are to be kept at most.
     fn of(read: u64, memory: u64) -> Prices {
         match read {
-            _ if read > memory => Prices { dearest: 100, value: 0, written_part: 8 },
+            _ if read > memory => Prices { dearest: 100, value: 4096, written_part: 4 },
             // Beyond the cache, writing and reading a value takes as long as a function such as `exp` or `erf`.
             _ if read > CACHED_BYTES => Prices { dearest: 20, value: 4096, written_part: 4 },
             _ => Prices { dearest: 10, value: 4096, written_part: 1 },
@@ -78,6 +81,42 @@ pub fn choose(function: &Function, classes: &[Class], turn: NodeId, memory: u64)
     (0..function.graph.len()).map(again).collect()
 }
 
+/// What is computed `again` without those nodes at which more than [`LONGEST`] would have to be computed again one after another.
+pub fn shortened(function: &Function, classes: &[Class], turn: NodeId, mut again: Vec<bool>) -> Vec<bool> {
+    for node in 0..=turn.0 as usize {
+        let computes = matches!(classes[node], Class::Pointwise { cost: 1.., .. });
+        if again[node] && computes && behind(function, &again, node) > LONGEST {
+            again[node] = false;
+        }
+    }
+    again
+}
+
+/// How many nodes are computed again for one of them, itself included; of very many only some are counted.
+fn behind(function: &Function, again: &[bool], node: usize) -> usize {
+    let (mut seen, mut stack) = (Vec::new(), vec![node]);
+    while let (Some(at), true) = (stack.pop(), seen.len() <= LONGEST) {
+        if again[at] && !seen.contains(&at) {
+            seen.push(at);
+            stack.extend(function.graph.node(NodeId(at as u32)).inputs.iter().map(|v| v.node.0 as usize));
+        }
+    }
+    seen.len()
+}
+
+/// For each node of the forward half whether the gradient keeps its values, if what is `again` is computed again.
+pub fn kept(function: &Function, classes: &[Class], turn: NodeId, again: &[bool]) -> Vec<bool> {
+    let count = turn.0 as usize + 1;
+    let mut needed: Vec<bool> = read_late(function, classes, turn).iter().map(Option::is_some).collect();
+    for node in (0..count).rev() {
+        if needed[node] && (again[node] || matches!(classes[node], Class::View(_) | Class::Reshape)) {
+            function.graph.node(NodeId(node as u32)).inputs.iter().for_each(|v| needed[v.node.0 as usize] = true);
+        }
+    }
+    let takes_memory = |class: &Class| !stands_elsewhere(class) && !matches!(class, Class::Pointwise { cost: 0, .. });
+    (0..count).map(|node| needed[node] && !again[node] && takes_memory(&classes[node])).collect()
+}
+
 /// Whether a value is an argument or another view of one that is in memory.
 fn stands_elsewhere(class: &Class) -> bool {
     matches!(class, Class::Source | Class::View(_) | Class::Reshape)
@@ -120,7 +159,7 @@ fn read_late(function: &Function, classes: &[Class], turn: NodeId) -> Vec<Option
     read
 }
 
-fn bytes(function: &Function, node: usize) -> u64 {
+pub fn bytes(function: &Function, node: usize) -> u64 {
     let of = |output: u32| {
         let ty = function.graph.type_of(ValueId { node: NodeId(node as u32), output });
         (ty.elements().unwrap_or(0) * ty.dtype.bytes()) as u64

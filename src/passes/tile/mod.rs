@@ -86,6 +86,9 @@ const MOST_COPIES: u64 = 2;
 /// Rows of a panel of a packed left operand: several tiles, so that a step of the depth is most of a cache line.
 const LEFT_PANEL: u64 = 12;
 
+/// So many products later a packed copy is made again instead of being kept for it.
+const FAR: usize = 24;
+
 /// In so many rounds a packed copy of an operand pays.
 const MANY_ROUNDS: u64 = 8;
 
@@ -148,7 +151,7 @@ type PackedKey = (Section, Packing);
 pub fn tile(program: Program, registers: Registers) -> Program {
     let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program;
     let (shared, packed) = (Shared::default(), FxHashMap::default());
-    let mut tiler = Tiler { registers, buffers, shared, packed, repeats: Vec::new() };
+    let mut tiler = Tiler { registers, buffers, shared, packed, products: 0, repeats: Vec::new() };
     tiler.steps(&kernels, steps);
     let Tiler { buffers, shared, .. } = tiler;
     let (kernels, steps) = shared.finish();
@@ -166,7 +169,9 @@ struct Tiler {
     registers: Registers,
     buffers: Vec<Buffer>,
     shared: Shared,
-    packed: FxHashMap<PackedKey, u32>,
+    /// The buffers of packed copies, and how many products there were when each was made or read last.
+    packed: FxHashMap<PackedKey, (u32, usize)>,
+    products: usize,
     /// Outermost first.
     repeats: Vec<Around>,
 }
@@ -228,6 +233,7 @@ impl Tiler {
     }
 
     fn product(&mut self, kernel: &Kernel, call: &Call, site: &Site) {
+        self.products += 1;
         let contract = &site.contract;
         let dtype = kernel.values[contract.accumulator.0 as usize];
         let same_right = |var: LoopVar| contract.right.address.coefficient(var) == 0;
@@ -310,8 +316,13 @@ impl Tiler {
         let source = product.buffers[packing.source.0 as usize].clone();
         let parameter = product.kernel.buffers[packing.source.0 as usize].clone();
         let key = (source.clone(), packing.canonical());
-        let packed = match self.packed.get(&key) {
-            Some(packed) => *packed,
+        let products = self.products;
+        let near = self.packed.get_mut(&key).filter(|(_, last)| products - *last <= FAR || !self.repeats.is_empty());
+        let packed = match near {
+            Some((packed, last)) => {
+                *last = products;
+                *packed
+            }
             None => {
                 let packed = self.buffers.len() as u32;
                 let name = format!("packed_{}", self.buffers[source.buffer as usize].name);
@@ -321,7 +332,7 @@ impl Tiler {
                 for draft in packing.kernels(&parameter, &source, packed) {
                     self.shared.call_at(depth, draft, &format!("pack_{elements}"));
                 }
-                self.packed.insert(key, packed);
+                self.packed.insert(key, (packed, products));
                 packed
             }
         };

@@ -13,6 +13,10 @@ use crate::passes::lower::finish::Draft;
 const LONG_ROW: u64 = 128;
 const BAND: u64 = 8;
 
+/// Operands of so many elements are packed in groups of so many panels: enough of each row to read it fast.
+const VERY_LARGE: u64 = 1 << 20;
+const FEW_PANELS: u64 = 4;
+
 /// An operand of a product as it is packed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packing {
@@ -147,6 +151,19 @@ fn together(axes: Vec<(u64, i64)>) -> Vec<(u64, i64)> {
     out
 }
 
+/// Three loops in one another; one of a single round is none.
+fn nest(b: &mut BlockBuilder<'_>, extents: [u64; 3], body: impl Fn(&mut BlockBuilder<'_>, [Affine; 3])) {
+    let repeat = |b: &mut BlockBuilder<'_>, extent: u64, inside: &dyn Fn(&mut BlockBuilder<'_>, Affine)| match extent {
+        1 => inside(b, Affine::default()),
+        _ => b.for_each(extent, |b, var| inside(b, Affine::scaled(var, 1))),
+    };
+    repeat(b, extents[0], &|b, first| {
+        repeat(b, extents[1], &|b, second| {
+            repeat(b, extents[2], &|b, third| body(b, [first.clone(), second.clone(), third]));
+        });
+    });
+}
+
 /// Some panels, all with the same number of lanes that are not padding.
 struct Panels<'p> {
     packing: &'p Packing,
@@ -175,11 +192,13 @@ impl Panels<'_> {
             }),
             None if self.panels == 1 => self.panel(b, vars, first, None, (source, target)),
             None => match self.band() {
-                Some((bands, rows)) => b.for_each(bands, |b, band| {
-                    b.for_each(self.panels, |b, panel| {
-                        self.panel(b, vars, first.clone().plus(panel, 1), Some((band, rows)), (source, target));
+                Some((bands, rows)) => {
+                    let together = self.together();
+                    nest(b, [self.panels / together, bands, together], |b, [outer, band, inner]| {
+                        let panel = first.clone().sum(&outer.times(together as i64)).sum(&inner);
+                        self.panel(b, vars, panel, Some((band, rows)), (source, target));
                     });
-                }),
+                }
                 None => b.for_each(self.panels, |b, panel| {
                     self.panel(b, vars, first.clone().plus(panel, 1), None, (source, target));
                 }),
@@ -200,12 +219,18 @@ impl Panels<'_> {
         Some((rows / size, size))
     }
 
+    /// How many panels are packed in each band before the next one. Of a very large operand only some, so that the product by the first ones can come before the next are packed.
+    fn together(&self) -> u64 {
+        let few = self.panels.is_multiple_of(FEW_PANELS) && self.packing.elements() >= VERY_LARGE;
+        if few { FEW_PANELS } else { self.panels }
+    }
+
     fn panel(
         &self,
         b: &mut BlockBuilder<'_>,
         vars: &[LoopVar],
         panel: Affine,
-        band: Option<(LoopVar, u64)>,
+        band: Option<(Affine, u64)>,
         buffers: (BufferId, BufferId),
     ) {
         let p = self.packing;
@@ -219,8 +244,8 @@ impl Panels<'_> {
         let Some((band, rows)) = band else { return self.steps(b, &p.depth, (from, to), buffers) };
         let (outer, stride) = p.depth[0];
         let inside = (p.steps() / outer) as i64 * width;
-        let from = from.plus(band, stride * rows as i64);
-        let to = to.plus(band, inside * rows as i64);
+        let from = from.sum(&band.times(stride * rows as i64));
+        let to = to.sum(&band.times(inside * rows as i64));
         let depth: Vec<(u64, i64)> = std::iter::once((rows, stride)).chain(p.depth[1..].iter().copied()).collect();
         self.steps(b, &depth, (from, to), buffers);
     }

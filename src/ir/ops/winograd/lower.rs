@@ -15,40 +15,44 @@ use crate::ir::types::DType;
 pub fn write(op: &Winograd, cx: &mut LowerContext<'_, '_>) {
     let (inputs, outputs) = cx.buffers();
     let (x, y) = (inputs[0], outputs[0]);
-    let extents = op.extents(&cx.inputs[0]);
-    let [(from, source), (to, target)] = op.layout(&extents);
-    if extents.samples * extents.inner == 0 {
+    let [(from, source), (to, target)] = op.layout(&cx.inputs[0]);
+    let around = op.around(&cx.inputs[0]);
+    let (matrix, dtype) = (op.matrix(), cx.inputs[0].dtype);
+    let inner = op.inner(&cx.inputs[0]);
+    if around.contains(&0) || inner == 0 {
         return;
     }
-    let (matrix, dtype) = (op.matrix(), cx.inputs[0].dtype);
-    // A kernel is one tile; its channels are rows, so that the outermost loop can be cut for threads.
-    let (rows, inner) = match cx.inputs[0].sizes().as_deref() {
-        Some([_, _, channels, filters]) if op.part == super::Part::Kernel => (*channels, *filters),
-        _ => (1, extents.inner),
-    };
-    nest::repeat(cx.block, extents.samples, |b, sample| {
-        nest::repeat(b, op.tiles.0, |b, tile_row| {
-            nest::repeat(b, op.tiles.1, |b, tile| {
-                nest::repeat(b, rows, |b, row| {
-                    b.lanes(inner as u64, |b, lane| {
-                        let origin = |outer: [usize; 3]| {
-                            let all = [(&sample, outer[0]), (&tile_row, outer[1]), (&tile, outer[2]), (&row, inner)];
-                            let sum = |sum: Affine, (at, step): &(&Affine, usize)| sum.sum(&at.times(*step as i64));
-                            all.iter().fold(Affine::constant(0), sum).plus(lane, 1)
-                        };
-                        let (read, write) = (origin(source), origin(target));
-                        let place = |at: &Affine, steps: super::Steps, i: usize, j: usize| {
-                            at.clone().offset((i * steps.row + j * steps.column) as i64)
-                        };
-                        let load = |b: &mut BlockBuilder<'_>, i: usize, j: usize| b.load(x, place(&read, from, i, j));
-                        let store = |b: &mut BlockBuilder<'_>, i: usize, j: usize, value: Value| {
-                            b.store(y, place(&write, to, i, j), value);
-                        };
-                        transform(b, &matrix, dtype, load, store);
-                    });
-                });
-            });
+    each(cx.block, &around, &mut Vec::new(), &|b, at| {
+        b.lanes(inner as u64, |b, lane| {
+            let origin = |outer: super::Around| {
+                let sum = |sum: Affine, (at, step): (&Affine, usize)| sum.sum(&at.times(step as i64));
+                at.iter().zip(outer).fold(Affine::constant(0), sum).plus(lane, 1)
+            };
+            let (read, write) = (origin(source), origin(target));
+            let place = |at: &Affine, steps: super::Steps, i: usize, j: usize| {
+                at.clone().offset((i * steps.row + j * steps.column) as i64)
+            };
+            let load = |b: &mut BlockBuilder<'_>, i: usize, j: usize| b.load(x, place(&read, from, i, j));
+            let store = |b: &mut BlockBuilder<'_>, i: usize, j: usize, value: Value| {
+                b.store(y, place(&write, to, i, j), value);
+            };
+            transform(b, &matrix, dtype, load, store);
         });
+    });
+}
+
+/// Loops of these extents in one another, the outermost first, around `body`, which gets the index of each.
+fn each(
+    b: &mut BlockBuilder<'_>,
+    extents: &[usize],
+    at: &mut Vec<Affine>,
+    body: &dyn Fn(&mut BlockBuilder<'_>, &[Affine]),
+) {
+    let Some((extent, inside)) = extents.split_first() else { return body(b, at) };
+    nest::repeat(b, *extent, |b, index| {
+        at.push(index);
+        each(b, inside, at, body);
+        at.pop();
     });
 }
 

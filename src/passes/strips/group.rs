@@ -1,0 +1,164 @@
+//! Which calls go hand in hand: each reads what an earlier one of them wrote, strip by strip.
+
+use std::collections::BTreeMap;
+
+use super::{Slices, bytes, called};
+use crate::ir::loops::steps::each_section;
+use crate::ir::loops::{BufferId, Call, Program, Section, Step};
+use crate::passes::plan_memory::is_arena;
+
+/// A call joins one of the last so many groups.
+const MOST_BETWEEN: usize = 12;
+
+/// Calls that run strip by strip, or one step that does not, by their places among the steps of the program.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub calls: Vec<usize>,
+    /// The most strips into which all of them can be cut.
+    pub rounds: u64,
+    /// The buffers that they touch, and whether they write them.
+    touched: BTreeMap<u32, bool>,
+    /// Whether others may join.
+    open: bool,
+}
+
+/// The groups of a program in the order in which they run.
+pub struct Groups<'p> {
+    program: &'p Program,
+    slices: &'p [Option<Slices>],
+    allowed: &'p dyn Fn(usize) -> bool,
+    /// The first and the last step that touch each buffer.
+    lives: Vec<Option<(usize, usize)>>,
+    groups: Vec<Group>,
+}
+
+impl<'p> Groups<'p> {
+    /// No groups yet; only calls at `allowed` places join others.
+    pub fn new(program: &'p Program, slices: &'p [Option<Slices>], allowed: &'p dyn Fn(usize) -> bool) -> Groups<'p> {
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; program.buffers.len()];
+        for (at, step) in program.steps.iter().enumerate() {
+            each_section(&mut [step.clone()], &mut |section| {
+                let life = lives[section.buffer as usize].get_or_insert((at, at));
+                life.1 = at;
+            });
+        }
+        Groups { program, slices, allowed, lives, groups: Vec::new() }
+    }
+
+    /// All groups.
+    pub fn finish(self) -> Vec<Group> {
+        self.groups
+    }
+
+    /// The next step: a call joins an earlier group, past others that have nothing to do with either, or begins one.
+    pub fn add(&mut self, at: usize, step: &Step) {
+        let Some(call) = called(step) else {
+            // Nothing moves past what is no call.
+            self.groups.iter_mut().for_each(|g| g.open = false);
+            self.groups.push(Group { calls: vec![at], rounds: 1, touched: BTreeMap::new(), open: false });
+            return;
+        };
+        let touched = self.touched(call);
+        let slices = self.slices[call.kernel as usize].as_ref().filter(|_| (self.allowed)(at));
+        let last = (0..self.groups.len()).rev().take(MOST_BETWEEN).take_while(|number| self.groups[*number].open);
+        let place = slices.and_then(|slices| {
+            let mut joined = last.filter_map(|number| Some((number, self.joined(&self.groups[number], call, slices)?)));
+            joined.find_map(|(number, rounds)| {
+                let before = self.before(number, &touched)?;
+                let passes = number + 1 + before.len() < self.groups.len();
+                (!passes || self.growth(at, &touched) <= 0).then_some((number, rounds, before))
+            })
+        });
+        let Some((number, rounds, before)) = place else {
+            let rounds = slices.map_or(1, |s| s.extent);
+            self.groups.push(Group { calls: vec![at], rounds, touched, open: true });
+            return;
+        };
+        let group = &mut self.groups[number];
+        group.calls.push(at);
+        group.rounds = rounds;
+        touched.into_iter().for_each(|(buffer, writes)| *group.touched.entry(buffer).or_default() |= writes);
+        for (moved, from) in before.into_iter().enumerate() {
+            let group = self.groups.remove(from);
+            self.groups.insert(number + moved, group);
+        }
+    }
+
+    /// The groups behind group `number` that have to run before it so that a call of it may touch these buffers, such as one that packs what the call reads;
+    /// `None` if one of them needs the group.
+    fn before(&self, number: usize, touched: &BTreeMap<u32, bool>) -> Option<Vec<usize>> {
+        let mut before: Vec<usize> = Vec::new();
+        let mut needed = touched.clone();
+        for other in (number + 1..self.groups.len()).rev() {
+            let group = &self.groups[other];
+            if conflict(&group.touched, &needed) {
+                group.touched.iter().for_each(|(buffer, writes)| *needed.entry(*buffer).or_default() |= *writes);
+                before.push(other);
+            }
+        }
+        before.reverse();
+        let stays = |other: &usize| !before.contains(other);
+        let passed = |moved: &usize| (number..*moved).filter(stays);
+        let meets =
+            |moved: &usize| passed(moved).any(|o| conflict(&self.groups[o].touched, &self.groups[*moved].touched));
+        (!before.iter().any(meets)).then_some(before)
+    }
+
+    /// The bytes of the workspace that are in use more once a call has run.
+    fn growth(&self, at: usize, touched: &BTreeMap<u32, bool>) -> i64 {
+        let change = |buffer: &u32| {
+            let life = self.lives[*buffer as usize];
+            let bytes = bytes(&self.program.buffers[*buffer as usize]) as i64;
+            life.map_or(0, |(first, last)| if first == at { bytes } else { 0 } - if last == at { bytes } else { 0 })
+        };
+        touched.keys().filter(|b| is_arena(&self.program.buffers[**b as usize])).map(change).sum()
+    }
+
+    fn touched(&self, call: &Call) -> BTreeMap<u32, bool> {
+        let mut touched = BTreeMap::new();
+        for (parameter, section) in self.program.kernels[call.kernel as usize].buffers.iter().zip(&call.buffers) {
+            *touched.entry(section.buffer).or_default() |= parameter.usage.writes();
+        }
+        touched
+    }
+
+    /// The strips of a group that a call has joined; `None` if it reads nothing that they write, or a strip would need another one.
+    fn joined(&self, group: &Group, call: &Call, slices: &Slices) -> Option<u64> {
+        let rounds = gcd(group.rounds, slices.extent);
+        let parameters = &self.program.kernels[call.kernel as usize].buffers;
+        let mut reads = false;
+        for (number, (parameter, section)) in parameters.iter().zip(&call.buffers).enumerate() {
+            let Some(written) = group.touched.get(&section.buffer) else { continue };
+            reads |= *written;
+            if !written && !parameter.usage.writes() {
+                continue;
+            }
+            let own = slices.are_apart(BufferId(number as u32), parameter.elements, rounds);
+            if !own || !self.meet_apart(group, section, parameter.elements, rounds) {
+                return None;
+            }
+        }
+        (reads && rounds > 1).then_some(rounds)
+    }
+
+    /// Whether all calls of a group that touch a buffer touch this section of it, each strip a slice of its own.
+    fn meet_apart(&self, group: &Group, section: &Section, elements: u64, rounds: u64) -> bool {
+        group.calls.iter().filter_map(|at| called(&self.program.steps[*at])).all(|call| {
+            let kernel = &self.program.kernels[call.kernel as usize];
+            let Some(slices) = &self.slices[call.kernel as usize] else { return false };
+            call.buffers.iter().enumerate().filter(|(_, s)| s.buffer == section.buffer).all(|(number, s)| {
+                let same = s == section && kernel.buffers[number].elements == elements;
+                same && slices.are_apart(BufferId(number as u32), elements, rounds)
+            })
+        })
+    }
+}
+
+/// Whether the order of two calls matters.
+fn conflict(a: &BTreeMap<u32, bool>, b: &BTreeMap<u32, bool>) -> bool {
+    b.iter().any(|(buffer, writes)| a.get(buffer).is_some_and(|written| *written || *writes))
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

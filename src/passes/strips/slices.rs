@@ -1,0 +1,69 @@
+//! How the rounds of a kernel's outermost loop move through its buffers.
+
+use crate::ir::loops::verify::affine_range;
+use crate::ir::loops::{Affine, BufferId, Kernel, LoopVar};
+use crate::passes::lower::accesses::{Accesses, Uses};
+
+/// How a buffer is read or written from round to round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Motion {
+    /// Every round touches the same elements.
+    Still,
+    /// Each round goes so many elements further on.
+    Forward(u64),
+}
+
+/// A kernel's outermost loop as seen from its buffers.
+#[derive(Clone, Debug)]
+pub struct Slices {
+    pub extent: u64,
+    var: LoopVar,
+    /// Of each parameter.
+    pub motions: Vec<Motion>,
+    accesses: Accesses,
+}
+
+impl Slices {
+    /// `None` if the kernel has no parallel loop, counts its rounds, or goes through a buffer in different ways.
+    pub fn of(kernel: &Kernel) -> Option<Slices> {
+        let parallel = kernel.parallel.as_ref()?;
+        let accesses = Accesses::of(&kernel.body);
+        if accesses.values.iter().any(|index| index.coefficient(parallel.var) != 0) {
+            return None;
+        }
+        let motion = |number: usize| match accesses.of_buffer.get(&BufferId(number as u32)) {
+            Some(uses) => motion(uses, parallel.var),
+            None => Some(Motion::Still),
+        };
+        let motions = (0..kernel.buffers.len()).map(motion).collect::<Option<Vec<Motion>>>()?;
+        Some(Slices { extent: parallel.extent, var: parallel.var, motions, accesses })
+    }
+
+    /// Whether each of `rounds` strips stays in a slice of its own, of `elements` cut into as many.
+    pub fn are_apart(&self, buffer: BufferId, elements: u64, rounds: u64) -> bool {
+        let Some(uses) = self.accesses.of_buffer.get(&buffer) else { return true };
+        let (strip, slice) = (self.extent / rounds, elements / rounds);
+        let Motion::Forward(step) = self.motions[buffer.0 as usize] else { return false };
+        if !elements.is_multiple_of(rounds) || step * strip != slice {
+            return false;
+        }
+        let extent = |var: LoopVar| {
+            if var == self.var { Some(strip) } else { self.accesses.extents.get(&var).copied() }
+        };
+        let within = |address: &Affine| {
+            affine_range(address, extent).is_some_and(|(low, high)| low >= 0 && high < i128::from(slice))
+        };
+        uses.addresses.iter().all(within)
+    }
+}
+
+fn motion(uses: &Uses, var: LoopVar) -> Option<Motion> {
+    let step = uses.addresses.first()?.coefficient(var);
+    if uses.addresses.iter().any(|address| address.coefficient(var) != step) {
+        return None;
+    }
+    match step {
+        0 => Some(Motion::Still),
+        _ => u64::try_from(step).ok().map(Motion::Forward),
+    }
+}
