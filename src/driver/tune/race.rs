@@ -10,8 +10,7 @@ const TURN: f64 = 3e-4;
 const MOST_CALLS: f64 = 4096.0;
 
 /// After so many rounds those that take so many times as long as the first are out.
-const TRIAL: usize = 3;
-const HOPELESS: f64 = 1.1;
+const TRIALS: [(usize, f64); 2] = [(1, 1.5), (3, 1.1)];
 
 /// How many rounds there are at least and at most.
 #[derive(Clone, Copy)]
@@ -46,8 +45,8 @@ pub(super) fn race(runner: &mut Runner<'_>, contenders: &[usize], rounds: Rounds
             times[number] = turn(runner, contenders[number], calls);
         }
         running.iter().for_each(|number| shares[*number].push(times[*number] / times[0]));
-        if round + 1 == TRIAL {
-            running.retain(|number| median(&shares[*number]) <= HOPELESS);
+        for (_, longest) in TRIALS.iter().filter(|(rounds, _)| *rounds == round + 1) {
+            running.retain(|number| median(&shares[*number]) <= *longest);
         }
     }
     Some(shares.iter().map(|shares| median(shares)).collect())

@@ -9,7 +9,7 @@ use crate::driver::error::Error;
 use crate::driver::runner::Runner;
 use crate::driver::stages::{self, Loops};
 use crate::ir::graph::Function;
-use crate::ir::loops::Program;
+use crate::ir::loops::{Program, Step};
 use crate::passes::Limits;
 use crate::passes::tile::{self, Choice, Product, ProductKey};
 
@@ -56,6 +56,9 @@ impl Found {
 
 /// A core reads a byte from memory in the time of so many operations.
 const OPERATIONS_A_BYTE: f64 = 5.0;
+
+/// Rounds of a repeat that are measured of longer ones: by then what is packed before it is little of the time.
+const MOST_ROUNDS: u64 = 16;
 
 /// The different products of a program, those that take longest first.
 pub(super) fn groups(products: Vec<Product>) -> Vec<Group> {
@@ -112,10 +115,21 @@ pub(super) fn search(subject: &Subject<'_>, group: &Group, until: Instant) -> Re
 impl Subject<'_> {
     /// A program of nothing but one product, cut by a choice.
     fn alone(&self, number: usize, choice: Choice) -> Result<Loops, Error> {
-        let alone = tile::alone(self.program, number, choice, self.limits);
+        let mut alone = tile::alone(self.program, number, choice, self.limits);
+        shorten(&mut alone.program.steps);
         let origins = &alone.origins;
         let argument = |index: u32| self.program.buffers[origins[index as usize] as usize].argument();
         let stays = |index: u32| argument(index).is_some_and(|index| stages::stays(self.function, index));
         stages::finish_tiled(alone.program, self.limits, &stays)
+    }
+}
+
+/// Ends long repeats early.
+fn shorten(steps: &mut [Step]) {
+    for step in steps {
+        if let Step::Repeat(repeat) = step {
+            repeat.count = repeat.count.min(MOST_ROUNDS);
+            shorten(&mut repeat.steps);
+        }
     }
 }
