@@ -12,7 +12,7 @@ use crate::driver::stages::{self, Loops};
 use crate::passes::Limits;
 use crate::passes::tile::Tuning;
 
-const ROUNDS: Rounds = Rounds { least: 5, most: 25 };
+const ROUNDS: Rounds = Rounds { least: 3, most: 25 };
 
 /// What became of choices.
 pub(super) struct Settled {
