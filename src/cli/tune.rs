@@ -32,11 +32,7 @@ impl TuneArgument {
     ) -> Result<(), Failure> {
         let Some(budget) = self.tune else { return Ok(()) };
         let options = TuneOptions { budget: budget / parts.max(1) as u32, threads, cache: cache_folder() };
-        for tuned in tune(&options, &mut |event| show(console, &event))? {
-            let line = Line::of(&tuned);
-            console.object(&line);
-            console.progress(&line.text());
-        }
+        tune(&options, &mut |event| show(console, &event))?;
         Ok(())
     }
 }
@@ -58,6 +54,11 @@ fn show(console: &Console, event: &TuneEvent) {
         }
         TuneEvent::Faster { product, choice, share } => {
             console.progress(&format!("  {:.1} % less time for {product}: {choice}", 100.0 * (1.0 - share)));
+        }
+        TuneEvent::Done(tuned) => {
+            let line = Line::of(tuned);
+            console.object(&line);
+            console.progress(&line.text());
         }
         TuneEvent::Warning(text) => {
             let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error_without_place(text) };

@@ -44,6 +44,8 @@ pub enum TuneEvent {
     Started { entry: Entry, rows: usize, products: usize, cached: usize },
     /// A product alone takes this share of its usual time when it is cut in another way.
     Faster { product: String, choice: String, share: f64 },
+    /// An entry point is done.
+    Done(Tuned),
     /// Something is amiss with the files that keep what was found.
     Warning(String),
 }
@@ -138,7 +140,9 @@ impl Compiled {
         let (mut done, count) = (Vec::new(), jobs.len());
         for (number, job) in jobs.into_iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
-            done.push(tuner.job(&job, left / (count - number) as u32)?);
+            let tuned = tuner.job(&job, left / (count - number) as u32)?;
+            (tuner.listener)(TuneEvent::Done(tuned));
+            done.push(tuned);
         }
         let tuning = Arc::new(tuner.tuning);
         self.limits.tuning = tuning;
