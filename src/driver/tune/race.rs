@@ -1,8 +1,10 @@
-//! Programs timed in turns, and compared by the ratios of times that lie next to each other: the speed of a core drifts.
+//! Programs timed in turns, and compared by the least time of each.
+//!
+//! Whatever else the machine does makes a turn longer and never shorter: with two threads on cores that others use too, most turns may take five times as long as the
+//! shortest, and medians say nothing. The speed of a core drifts as well, but slower than turns change.
 
 use std::time::Instant;
 
-use crate::driver::quantile;
 use crate::driver::runner::Runner;
 
 /// Seconds of a turn at least: the clock, and what the one before has left in the caches, are little of it.
@@ -10,7 +12,8 @@ const TURN: f64 = 3e-4;
 const MOST_CALLS: f64 = 4096.0;
 
 /// After so many rounds those that take so many times as long as the first are out.
-const TRIALS: [(usize, f64); 2] = [(1, 1.5), (3, 1.1)];
+const TRIAL: usize = 3;
+const HOPELESS: f64 = 1.15;
 
 /// How many rounds there are at least and at most.
 #[derive(Clone, Copy)]
@@ -19,7 +22,7 @@ pub(super) struct Rounds {
     pub most: usize,
 }
 
-/// For each of some programs its time as a share of the first one's, in the median of the rounds; `None` if there is no time for the least rounds.
+/// For each of some programs its least time as a share of the first one's; `None` if there is no time for the least rounds.
 pub(super) fn race(runner: &mut Runner<'_>, contenders: &[usize], rounds: Rounds, until: Instant) -> Option<Vec<f64>> {
     for contender in contenders {
         if Instant::now() >= until {
@@ -30,7 +33,7 @@ pub(super) fn race(runner: &mut Runner<'_>, contenders: &[usize], rounds: Rounds
     let once = turn(runner, *contenders.first()?, 1);
     let calls = (TURN / once.max(1e-9)).clamp(1.0, MOST_CALLS).ceil() as usize;
     let mut running: Vec<usize> = (0..contenders.len()).collect();
-    let mut shares: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
+    let mut least = vec![f64::INFINITY; contenders.len()];
     for round in 0..rounds.most {
         if Instant::now() >= until {
             if round < rounds.least {
@@ -38,18 +41,16 @@ pub(super) fn race(runner: &mut Runner<'_>, contenders: &[usize], rounds: Rounds
             }
             break;
         }
-        let mut times = vec![f64::NAN; contenders.len()];
         for place in 0..running.len() {
             // Nobody always runs behind the same one.
             let number = running[(place + round) % running.len()];
-            times[number] = turn(runner, contenders[number], calls);
+            least[number] = least[number].min(turn(runner, contenders[number], calls));
         }
-        running.iter().for_each(|number| shares[*number].push(times[*number] / times[0]));
-        for (_, longest) in TRIALS.iter().filter(|(rounds, _)| *rounds == round + 1) {
-            running.retain(|number| median(&shares[*number]) <= *longest);
+        if round + 1 == TRIAL {
+            running.retain(|number| least[*number] <= HOPELESS * least[0]);
         }
     }
-    Some(shares.iter().map(|shares| median(shares)).collect())
+    Some(least.iter().map(|time| time / least[0]).collect())
 }
 
 /// Seconds of some calls.
@@ -57,10 +58,4 @@ fn turn(runner: &mut Runner<'_>, contender: usize, calls: usize) -> f64 {
     let start = Instant::now();
     (0..calls).for_each(|_| runner.call(contender));
     start.elapsed().as_secs_f64()
-}
-
-fn median(numbers: &[f64]) -> f64 {
-    let mut sorted = numbers.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    quantile(&sorted, 0.5)
 }
