@@ -12,9 +12,10 @@ use crate::driver::stages::{self, Loops};
 use crate::passes::Limits;
 use crate::passes::tile::Tuning;
 
-const ROUNDS: Rounds = Rounds { least: 3, most: 25 };
+const ROUNDS: Rounds = Rounds { least: 3, most: 60 };
 
 /// What became of choices.
+#[derive(Default)]
 pub(super) struct Settled {
     pub tuning: Tuning,
     /// Those that the whole is not slower with.
@@ -25,7 +26,8 @@ pub(super) struct Settled {
     pub share: Option<f64>,
 }
 
-/// Adds to `known` choices those of `found` with which the whole is not slower: all if possible, or one after the other.
+/// Adds to `known` choices those of `found` with which the whole is not slower: all if possible, or one after the other. Where those that are left are
+/// slower than the usual ones after all, nothing is added.
 ///
 /// # Errors
 /// If a program cannot be compiled.
@@ -36,6 +38,7 @@ pub(super) fn settle(
     until: Instant,
 ) -> Result<Settled, Error> {
     let none = Tuning::for_threads(known.threads);
+    let before = known.clone();
     let mut settled = Settled { tuning: known, kept: Vec::new(), dropped: Vec::new(), share: None };
     found.sort_by(|a, b| b.gain().total_cmp(&a.gain()));
     let all = with(&settled.tuning, &found);
@@ -62,6 +65,9 @@ pub(super) fn settle(
     }
     if settled.share.is_none() && settled.tuning != none {
         settled.share = subject.share(&none, &settled.tuning, until)?;
+    }
+    if settled.share.is_some_and(|share| share > 1.0) && !settled.kept.is_empty() {
+        settled = Settled { tuning: before, dropped: settled.dropped, ..Settled::default() };
     }
     Ok(settled)
 }
