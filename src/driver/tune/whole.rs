@@ -39,19 +39,19 @@ pub(super) fn settle(
 ) -> Result<Settled, Error> {
     let none = Tuning::for_threads(known.threads);
     let before = known.clone();
+    let choosing = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
     let mut settled = Settled { tuning: known, kept: Vec::new(), dropped: Vec::new(), share: None };
     found.sort_by(|a, b| b.gain().total_cmp(&a.gain()));
     let all = with(&settled.tuning, &found);
-    match subject.share(&settled.tuning, &all, until)? {
+    match subject.share(&settled.tuning, &all, choosing)? {
         _ if found.is_empty() => {}
         Some(share) if share <= 1.0 => {
-            settled.share = (settled.tuning == none).then_some(share);
             (settled.tuning, settled.kept) = (all, found);
         }
         Some(_) => {
             for one in found {
                 let more = with(&settled.tuning, std::slice::from_ref(&one));
-                match subject.share(&settled.tuning, &more, until)? {
+                match subject.share(&settled.tuning, &more, choosing)? {
                     Some(share) if share <= 1.0 => {
                         settled.tuning = more;
                         settled.kept.push(one);
@@ -63,9 +63,8 @@ pub(super) fn settle(
         }
         None => {}
     }
-    if settled.share.is_none() && settled.tuning != none {
-        settled.share = subject.share(&none, &settled.tuning, until)?;
-    }
+    // What has been chosen by a comparison looks better in it than it is: another one says what was gained.
+    settled.share = subject.share(&none, &settled.tuning, until)?;
     if settled.share.is_some_and(|share| share > 1.0) && !settled.kept.is_empty() {
         settled = Settled { tuning: before, dropped: settled.dropped, ..Settled::default() };
     }
