@@ -13,9 +13,11 @@ pub mod layout;
 mod machine;
 pub mod object;
 mod profile;
+mod runner;
 mod session;
 mod slice;
 mod stages;
+mod tune;
 
 use std::path::Path;
 
@@ -37,6 +39,7 @@ pub use profile::{CallProfile, Profile, quantile};
 pub use session::{JitOptions, Report, Session, Storage};
 pub use slice::{Output, Slice};
 pub use stages::{Lowered, Observer, Quiet};
+pub use tune::{TuneEvent, TuneOptions, Tuned, cache_folder};
 
 pub use crate::codegen::{Cpu, Target};
 pub use crate::frontend::Settings;
@@ -81,6 +84,11 @@ impl Entry {
             Entry::TrainStep => "train_step",
         }
     }
+
+    /// Whether a session computes ahead of its calls what depends on parameters alone.
+    fn has_ahead(self) -> bool {
+        matches!(self, Entry::Infer | Entry::Eval)
+    }
 }
 
 /// A checked model, ready to be specialised to sizes.
@@ -90,7 +98,7 @@ pub struct Compiled {
     model: CheckedModel,
     /// Sizes of symbolic dims given from outside (`--size t=32`).
     extra_sizes: Sizes,
-    /// See [`set_memory`](Self::set_memory) and [`set_exact`](Self::set_exact).
+    /// See [`set_memory`](Self::set_memory), [`set_exact`](Self::set_exact) and [`tune_session`](Self::tune_session).
     limits: Limits,
 }
 
@@ -312,7 +320,7 @@ impl Compiled {
 
     /// What passes may use and do for a machine.
     fn limits_for(&self, target: &Target) -> Limits {
-        Limits { registers: stages::registers(target), ..self.limits }
+        Limits { registers: stages::registers(target), ..self.limits.clone() }
     }
 
     /// For every two kernels of an entry of which one reads what the other makes: their names, and why they are two kernels.

@@ -16,7 +16,7 @@ use nnc::ir::ops::winograd::{Part, Winograd};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
-use nnc::passes::tile::{self, Registers};
+use nnc::passes::tile;
 use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, plan_memory};
 use programs::agreement::{self, agree};
 use programs::*;
@@ -198,7 +198,7 @@ fn transformed_kernels_follow_each_other_in_memory() {
     }
     writer.result("y", ResultRole::Output, x);
     let function = through_passes(writer.finish_raw(), false);
-    let program = plan_memory::plan(tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), Registers::default()));
+    let program = plan_memory::plan(tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), &Limits::default()));
     let kernel = 36 * 128 * 128 * 4;
     // One transformed, and once more in panels.
     assert!(program.arena_bytes > kernel, "nothing is transformed");
@@ -208,7 +208,7 @@ fn transformed_kernels_follow_each_other_in_memory() {
 #[test]
 fn nothing_is_copied_for_windows() {
     let function = through_passes(function(&Geometry::plain(2), DType::F32, &[8, 14, 14, 16], &[3, 3, 16, 32]), true);
-    let program = tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), Registers::default());
+    let program = tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), &Limits::default());
     let input = 8 * 14 * 14 * 16;
     let largest = program.buffers.iter().map(|b| b.elements).max().unwrap();
     assert!(largest <= 3 * input, "a buffer has {largest} elements, the input {input}");

@@ -13,6 +13,8 @@ mod mlp;
 #[path = "lowering/numerics.rs"]
 mod numerics;
 mod programs;
+#[path = "lowering/tuning.rs"]
+mod tuning;
 #[path = "wide/mod.rs"]
 mod wide;
 #[path = "wide/programs.rs"]

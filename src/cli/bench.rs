@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::console::Console;
 use super::model::{EntryName, ModelArguments, any_number_of_steps};
+use super::tune::TuneArgument;
 use super::{Failure, Global, synthetic};
 use crate::driver::{Compiled, Entry, JitOptions, Profile, quantile};
 
@@ -21,6 +22,8 @@ pub struct Bench {
     /// Calls that are timed [default: as many as take about two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) repeat: Option<u64>,
+    #[command(flatten)]
+    tune: TuneArgument,
 }
 
 #[derive(Serialize)]
@@ -108,12 +111,24 @@ impl Bench {
             [] => defaults.collect(),
             some => some.iter().map(|name| name.0).collect(),
         };
-        entries.into_iter().map(|entry| self.measure_one(entry, self.model.check(change)?, global)).collect()
+        let parts = entries.len();
+        let measure = |entry| {
+            let mut compiled = self.model.check(change)?;
+            compiled.function(entry)?;
+            let batch = [(entry, self.rows(&compiled))];
+            let shares = (global.threads(), parts);
+            self.tune.run(console, shares, |tune, listener| compiled.tune_session(&batch, tune, listener))?;
+            self.measure_one(entry, compiled, global)
+        };
+        entries.into_iter().map(measure).collect()
+    }
+
+    fn rows(&self, compiled: &Compiled) -> usize {
+        self.batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(compiled.nominal_rows())
     }
 
     fn measure_one(&self, entry: Entry, compiled: Compiled, global: &Global) -> Result<Measured, Failure> {
-        compiled.function(entry)?;
-        let batch = self.batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(compiled.nominal_rows());
+        let batch = self.rows(&compiled);
         let fields = synthetic::batch(&compiled, batch)?;
         let fields = synthetic::slices(&fields);
         let mut session = compiled.jit_with(JitOptions { threads: global.threads() })?;

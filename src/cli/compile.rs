@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::console::Console;
 use super::model::{EntryName, ModelArguments};
+use super::tune::TuneArgument;
 use super::{Failure, Global};
 use crate::diag::Diagnostic;
+use crate::driver::header::identifier;
 use crate::driver::object::ObjectOptions;
 use crate::driver::{Compiled, Cpu, Entry, Stage, Target};
 use crate::formats::{FormatError, atomic};
@@ -42,6 +44,8 @@ pub struct Compile {
     /// What to write
     #[arg(long, value_enum, value_name = "KIND", default_value = "obj")]
     emit: Emit,
+    #[command(flatten)]
+    tune: TuneArgument,
     #[arg(long, hide = true)]
     weights: Option<PathBuf>,
 }
@@ -80,9 +84,11 @@ impl Compile {
             .clone()
             .unwrap_or_else(|| PathBuf::from(self.model.file.file_stem().unwrap_or_default()).with_extension("o"));
         check_kind(&output, self.emit)?;
-        let compiled = self.model.open(console, |settings| settings.phase.clone_from(&self.phase))?;
+        let mut compiled = self.model.open(console, |settings| settings.phase.clone_from(&self.phase))?;
+        let options = self.options(target.clone());
+        self.tune.run(console, (1, 1), |tune, listener| compiled.tune_object(&options, tune, listener))?;
         match self.emit {
-            Emit::Obj => self.object(console, &compiled, target, &output),
+            Emit::Obj => self.object(console, &compiled, &options, &output),
             Emit::Graph => self.text(console, &compiled, Stage::Graph, &target),
             Emit::Loops => self.text(console, &compiled, Stage::Loops, &target),
             Emit::Clif => self.text(console, &compiled, Stage::Clif, &target),
@@ -105,20 +111,32 @@ impl Compile {
                 })?;
             }
         }
+        if self.tune.is_wanted() && target != Target::host() {
+            let machine = if target.cpu == Cpu::Native { "`--target`" } else { "`--cpu`" };
+            let message = format!("`--tune` measures on this machine, and {machine} asks for code for another one");
+            return Err(Failure::Usage(message));
+        }
         Ok(target)
     }
 
-    fn object(&self, console: &Console, compiled: &Compiled, target: Target, output: &Path) -> Result<(), Failure> {
-        let header = self.header.clone().unwrap_or_else(|| output.with_extension("h"));
-        let prefix =
-            crate::driver::header::identifier(&self.model.file.file_stem().unwrap_or_default().to_string_lossy());
-        let options = ObjectOptions {
-            prefix: prefix.clone(),
+    fn options(&self, target: Target) -> ObjectOptions {
+        ObjectOptions {
+            prefix: identifier(&self.model.file.file_stem().unwrap_or_default().to_string_lossy()),
             entries: self.entry.iter().map(|entry| entry.0).collect(),
             batches: self.batch.iter().filter_map(|b| usize::try_from(*b).ok()).collect(),
             target,
-        };
-        let object = compiled.object(&options)?;
+        }
+    }
+
+    fn object(
+        &self,
+        console: &Console,
+        compiled: &Compiled,
+        options: &ObjectOptions,
+        output: &Path,
+    ) -> Result<(), Failure> {
+        let header = self.header.clone().unwrap_or_else(|| output.with_extension("h"));
+        let object = compiled.object(options)?;
         write(output, &object.bytes)?;
         write(&header, object.header.as_bytes())?;
         let (object_name, header_name) = (output.display().to_string(), header.display().to_string());
@@ -126,7 +144,13 @@ impl Compile {
             console.result(&format!("{object_name} ({} bytes), {header_name}", object.bytes.len()));
         }
         let bytes = object.bytes.len();
-        console.object(&Written { event: "compile", object: object_name, header: header_name, bytes, prefix: &prefix });
+        console.object(&Written {
+            event: "compile",
+            object: object_name,
+            header: header_name,
+            bytes,
+            prefix: &options.prefix,
+        });
         Ok(())
     }
 

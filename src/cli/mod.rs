@@ -19,6 +19,7 @@ mod run;
 mod summary;
 mod synthetic;
 mod train;
+mod tune;
 mod values;
 
 use std::io::{self, IsTerminal};

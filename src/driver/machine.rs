@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use crate::codegen::{Loaded, Target, backends};
+use crate::codegen::Target;
 use crate::ir::loops::build::KernelBuilder;
 use crate::ir::loops::{Affine, Buffer, BufferUse, Call, Instruction, Matrix, Place, Program, Step, Tile};
 use crate::ir::types::DType;
 use crate::passes::tile::Registers;
 
+use super::runner::Runner;
 use super::stages;
 
 /// Steps of the tile: its operands stay in the first cache.
@@ -16,8 +17,7 @@ const REPEATS: u64 = 20;
 
 /// A register tile in a loop, to be timed beside something else: the speed of a core drifts.
 pub struct Probe {
-    code: Box<dyn Loaded>,
-    buffers: Vec<Vec<f32>>,
+    runner: Runner<'static>,
     /// Operations in a call.
     operations: u64,
 }
@@ -27,18 +27,14 @@ impl Probe {
     pub fn new() -> Option<Probe> {
         let (rows, columns) = shape();
         let program = program(rows, columns);
-        let buffers = program.buffers.iter().map(|b| vec![0.5f32; b.elements as usize]).collect();
-        let code = backends()[0].jit(&[program]).ok()?;
-        Some(Probe { code, buffers, operations: 2 * rows * columns * DEPTH * REPEATS })
+        let runner = Runner::new(&[(program, None)], None).ok()?;
+        Some(Probe { runner, operations: 2 * rows * columns * DEPTH * REPEATS })
     }
 
     /// Multiply-adds in operations a second, two for each; about 10 microseconds of work.
     pub fn rate(&mut self) -> f64 {
-        let entry = self.code.entry("probe").expect("the program was compiled under its name");
-        let pointers: Vec<*mut u8> = self.buffers.iter_mut().map(|b| b.as_mut_ptr().cast()).collect();
         let start = Instant::now();
-        // SAFETY: the buffers have the sizes that the program declares; it has no workspace and no pool.
-        unsafe { entry(pointers.as_ptr(), std::ptr::null_mut(), std::ptr::null()) };
+        self.runner.call(0);
         self.operations as f64 / start.elapsed().as_secs_f64()
     }
 }

@@ -67,7 +67,7 @@ impl Compiled {
         writer.finish(&options.target)
     }
 
-    fn wanted_entries(&self, options: &ObjectOptions) -> Result<Vec<Entry>, Error> {
+    pub(super) fn wanted_entries(&self, options: &ObjectOptions) -> Result<Vec<Entry>, Error> {
         if options.entries.is_empty() {
             return Ok(Entry::ALL.iter().map(|(_, e)| *e).filter(|e| self.function(*e).is_ok()).collect());
         }
@@ -75,6 +75,26 @@ impl Compiled {
             self.function(*entry)?;
         }
         Ok(options.entries.clone())
+    }
+
+    /// The numbers of rows that an entry is compiled for, the most first.
+    pub(super) fn variants(&self, entry: Entry, batches: &[usize]) -> Vec<usize> {
+        let nominal = self.nominal_rows();
+        let mut rows = match entry {
+            Entry::Infer if batches.is_empty() => vec![nominal, 1],
+            Entry::Infer => batches.iter().copied().chain([1]).collect(),
+            _ => vec![nominal],
+        };
+        rows.retain(|r| *r > 0);
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        rows.dedup();
+        rows
+    }
+
+    /// The symbolic function of an entry as it is in an object.
+    pub(super) fn function_in_object(&self, entry: Entry) -> Result<Function, Error> {
+        let symbolic = self.function(entry)?;
+        Ok(if entry == Entry::TrainStep { without_metrics(symbolic) } else { symbolic.clone() })
     }
 }
 
@@ -92,17 +112,8 @@ struct ObjectWriter<'a> {
 
 impl ObjectWriter<'_> {
     fn entry(&mut self, entry: Entry, batches: &[usize]) -> Result<(), Error> {
-        let nominal = self.compiled.nominal_rows();
-        let mut rows = match entry {
-            Entry::Infer if batches.is_empty() => vec![nominal, 1],
-            Entry::Infer => batches.iter().copied().chain([1]).collect(),
-            _ => vec![nominal],
-        };
-        rows.retain(|r| *r > 0);
-        rows.sort_unstable_by(|a, b| b.cmp(a));
-        rows.dedup();
-        let symbolic = self.compiled.function(entry)?;
-        let symbolic = &if entry == Entry::TrainStep { without_metrics(symbolic) } else { symbolic.clone() };
+        let rows = self.compiled.variants(entry, batches);
+        let symbolic = &self.compiled.function_in_object(entry)?;
         let kind = match entry {
             Entry::Init => CKind::Init,
             Entry::Infer => CKind::Infer { seeded: symbolic.arguments.iter().any(|a| a.role == Role::Seed) },

@@ -326,8 +326,7 @@ impl Session {
             return Ok(());
         }
         let sizes = self.compiled.sizes(rows)?;
-        let ahead = matches!(entry, Entry::Infer | Entry::Eval);
-        let limits = Limits { ahead, ..self.compiled.limits_for(&Target::host()) };
+        let limits = Limits { ahead: entry.has_ahead(), ..self.compiled.limits_for(&Target::host()) };
         let Lowered { function, program, ahead } =
             stages::lower(self.compiled.function(entry)?, &sizes, &limits, &mut Quiet)?;
         let programs: Vec<Program> =

@@ -9,7 +9,7 @@ use crate::ir::graph::{Function, Role};
 use crate::ir::loops::{self, Program};
 use crate::ir::types::DType;
 use crate::ir::verify;
-use crate::passes::{self, Limits, fuse::Fused, tile::Registers};
+use crate::passes::{self, Limits, LoopPass, fuse::Fused, tile::Registers};
 
 use super::error::Error;
 
@@ -59,33 +59,82 @@ pub(super) fn lower(
     observer: &mut dyn Observer,
 ) -> Result<Lowered, Error> {
     let mut clock = Clock { observer, last: Instant::now() };
-    let (function, fused) = fuse(function, sizes, limits, &mut clock)?;
-    let mut program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
+    let (function, program) = to_loops(function, sizes, limits, &mut clock)?;
+    let program = tiled(program, limits, &mut clock)?;
+    let (program, ahead) = behind_tiles(program, limits, &|index| stays(&function, index), &mut clock)?;
+    Ok(Lowered { function, program, ahead })
+}
+
+/// The function after its passes, and its loops before products are cut.
+pub(super) fn untiled(function: &Function, sizes: &Sizes, limits: &Limits) -> Result<(Function, Program), Error> {
+    to_loops(function, sizes, limits, &mut Clock { observer: &mut Quiet, last: Instant::now() })
+}
+
+/// Cuts products of loops as they were before that, and goes on with them.
+pub(super) fn finish_untiled(function: &Function, program: Program, limits: &Limits) -> Result<Loops, Error> {
+    let mut clock = Clock { observer: &mut Quiet, last: Instant::now() };
+    let program = tiled(program, limits, &mut clock)?;
+    behind_tiles(program, limits, &|index| stays(function, index), &mut clock)
+}
+
+/// Goes on with loops whose products are cut; `stays` says which arguments change rarely.
+pub(super) fn finish_tiled(program: Program, limits: &Limits, stays: &dyn Fn(u32) -> bool) -> Result<Loops, Error> {
+    behind_tiles(program, limits, stays, &mut Clock { observer: &mut Quiet, last: Instant::now() })
+}
+
+/// Loops that are ready for a backend, and what is computed ahead of them.
+pub(super) type Loops = (Program, Option<Ahead>);
+
+/// Whether an argument changes rarely.
+pub(super) fn stays(function: &Function, index: u32) -> bool {
+    let argument = function.arguments.get(index as usize);
+    argument.is_some_and(|a| matches!(a.role, Role::Parameter | Role::State))
+}
+
+fn to_loops(
+    function: &Function,
+    sizes: &Sizes,
+    limits: &Limits,
+    clock: &mut Clock<'_>,
+) -> Result<(Function, Program), Error> {
+    let (function, fused) = fuse(function, sizes, limits, clock)?;
+    let program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
     clock.stage("lower", &|| loops::text::program(&program))?;
+    Ok((function, program))
+}
+
+fn tiled(program: Program, limits: &Limits, clock: &mut Clock<'_>) -> Result<Program, Error> {
+    let program = run(&passes::tile::PASS, program, limits)?;
+    clock.stage(passes::tile::PASS.name, &|| loops::text::program(&program))?;
+    Ok(program)
+}
+
+/// The passes behind `tile`. What depends on arguments that stay is cut off first, if the limits say so.
+fn behind_tiles(
+    mut program: Program,
+    limits: &Limits,
+    stays: &dyn Fn(u32) -> bool,
+    clock: &mut Clock<'_>,
+) -> Result<Loops, Error> {
     let mut ahead: Option<Ahead> = None;
-    for pass in passes::LOOP_PASSES {
-        let run = |program: Program| {
-            let program = (pass.run)(program, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
-            debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
-            Ok::<Program, Error>(program)
-        };
-        program = run(program)?;
+    if let Some(split) = limits.ahead.then(|| passes::ahead::split(&program, stays)).flatten() {
+        program = split.rest;
+        ahead = Some(Ahead { program: split.ahead, handed: split.handed });
+    }
+    for pass in passes::LOOP_PASSES.iter().skip_while(|pass| pass.name != passes::tile::PASS.name).skip(1) {
+        program = run(pass, program, limits)?;
         if let Some(ahead) = &mut ahead {
-            ahead.program = run(ahead.program.clone())?;
+            ahead.program = run(pass, ahead.program.clone(), limits)?;
         }
         clock.stage(pass.name, &|| loops::text::program(&program))?;
-        if pass.name == passes::tile::PASS.name && limits.ahead {
-            let stays = |index: u32| {
-                let argument = function.arguments.get(index as usize);
-                argument.is_some_and(|a| matches!(a.role, Role::Parameter | Role::State))
-            };
-            if let Some(split) = passes::ahead::split(&program, stays) {
-                program = split.rest;
-                ahead = Some(Ahead { program: split.ahead, handed: split.handed });
-            }
-        }
     }
-    Ok(Lowered { function, program, ahead })
+    Ok((program, ahead))
+}
+
+fn run(pass: &LoopPass, program: Program, limits: &Limits) -> Result<Program, Error> {
+    let program = (pass.run)(program, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
+    debug_assert_eq!(loops::verify::program(&program), Ok(()), "after {}", pass.name);
+    Ok(program)
 }
 
 /// For every two kernels of an entry point of which one reads what the other makes, why they are two.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::driver::cache_folder;
 use crate::frontend::library::FILES;
 
 /// Where the library's files are written.
@@ -17,14 +18,11 @@ pub struct LibraryFiles {
 impl LibraryFiles {
     /// In the user's folder for caches, or in that for temporary files where there is none.
     pub fn new() -> LibraryFiles {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache =
-            set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(|| set("HOME").map(|h| h.join(".cache")));
-        LibraryFiles::below(&cache.unwrap_or_else(std::env::temp_dir))
+        LibraryFiles::below(&cache_folder().unwrap_or_else(|| std::env::temp_dir().join("nnc")))
     }
 
     fn below(folder: &Path) -> LibraryFiles {
-        LibraryFiles { folder: folder.join("nnc").join(format!("std-{:016x}", content())) }
+        LibraryFiles { folder: folder.join(format!("std-{:016x}", content())) }
     }
 
     /// Whether a URI's path is that of one of these files.

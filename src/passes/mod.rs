@@ -48,7 +48,7 @@ pub struct PassError {
 }
 
 /// What passes may use and do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that gradients keep, of the rounds of loops beside their carries and of everything else: see [`segment`] and [`recompute`].
     pub memory: u64,
@@ -58,11 +58,19 @@ pub struct Limits {
     pub ahead: bool,
     /// What the machine sums in. It decides the shapes of tiles, and no result.
     pub registers: tile::Registers,
+    /// What was measured of products on the machine. It decides how they are cut, and no result.
+    pub tuning: Arc<tile::Tuning>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: segment::DEFAULT_LIMIT, exact: false, ahead: false, registers: tile::Registers::default() }
+        Limits {
+            memory: segment::DEFAULT_LIMIT,
+            exact: false,
+            ahead: false,
+            registers: tile::Registers::default(),
+            tuning: Arc::default(),
+        }
     }
 }
 

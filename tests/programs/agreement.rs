@@ -1,6 +1,7 @@
 //! One function in all its forms: what the graph says, after each pass, as loops and as machine code.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use nnc::codegen::{Loaded, backends};
 use nnc::ir::graph::{Function, ResultRole};
@@ -8,6 +9,7 @@ use nnc::ir::loops::{self, Place, Program};
 use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
 use nnc::ir::{interpret, text, verify};
+use nnc::passes::tile::{self, Product, Tuning};
 use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, Limits, fuse, lower};
 
 use super::rounding::{self, Bounded};
@@ -52,7 +54,7 @@ const MOST_ELEMENTS: usize = 100_000;
 ///
 /// The meaning is the graph with gradients expanded, evaluated in f64. Within rounding it is what the passes make of it, and what
 /// the machine computes with and without passes. To the bit compiled code agrees with interpreted loops, with
-/// itself on three threads, by every backend, and without tiles. Every form is verified, and texts parse back.
+/// itself on three threads, by every backend, without tiles, and with products cut otherwise. Every form is verified, and texts parse back.
 ///
 /// Large graphs are compiled once only, with passes and tiles: all forms of them would take most of the time of the tests.
 ///
@@ -212,8 +214,23 @@ fn machine(function: &Function, arguments: &[Tensor], bounds: &[Bounded], all: b
     if untiled.kernels != program.kernels {
         let found = run_loaded(&*load(&untiled)?, &untiled, before, None);
         same("leaving out tiles", &program, &memory, &found)?;
+        let otherwise = compile_within(function, true, &cut_otherwise(function)?)?;
+        let found = run_loaded(&*load(&otherwise)?, &otherwise, memory_of(&otherwise, arguments), None);
+        same("cutting products otherwise", &program, &memory, &found)?;
     }
     Ok(coverage)
+}
+
+/// Limits that say of each product that it is not to be cut as usual, if it can be cut in another way.
+fn cut_otherwise(function: &Function) -> Result<Limits, String> {
+    let program = lower::lower(&fuse::fuse(function)).map_err(|e| format!("lower: {e}"))?;
+    let mut tuning = Tuning::default();
+    for Product { key, number, choices, .. } in tile::products(&program, &Limits::default()) {
+        if let Some(choice) = choices.iter().skip(1).cycle().nth(number) {
+            tuning.choices.insert(key, *choice);
+        }
+    }
+    Ok(Limits { tuning: Arc::new(tuning), ..Limits::default() })
 }
 
 /// Whether two memories hold the same bits, any NaN being as good as another.

@@ -329,6 +329,16 @@ pub struct Buffer {
     pub place: Place,
 }
 
+impl Buffer {
+    /// The number of the argument that it is, if it is one.
+    pub fn argument(&self) -> Option<u32> {
+        match self.place {
+            Place::Argument { index } => Some(index),
+            Place::Arena { .. } | Place::Constant { .. } => None,
+        }
+    }
+}
+
 /// One entry point as steps in order.
 ///
 /// Invariant: a section of a buffer that a call writes meets no other section of that buffer in the same call.

@@ -4,8 +4,8 @@
 //! of which goes over all rows, so that a panel stays in the first cache. What is left over at the edges is a kernel of its own, since
 //! all rounds of a parallel loop do the same; a product too small for threads is one kernel.
 
-use super::TileShape;
 use super::rename::{copy, fresh_value, fresh_variable};
+use super::shape::TileShape;
 use super::site::Site;
 use crate::ir::loops::{Affine, Block, Contract, Instruction, Kernel, Matrix, Tile};
 use crate::passes::lower::finish::Draft;
