@@ -1,0 +1,78 @@
+//! Attention that never has all of its weights in memory: where they are many, they are computed block by block.
+//!
+//! `softmax(q k^T + mask) v` has weights `[.., queries, keys]`, more than all else in a model for long sequences. They are cut along axes of the result: samples and heads, and the queries
+//! of one head where its weights alone are too many. A loop computes one block after the other: its scores, their softmax over all keys and the product with the values. Rows of the weights stay whole,
+//! so every number of the result is the same sum in the same order, to the bit. The pass comes before [`autodiff`](super::autodiff): the gradient of such a loop is a loop that computes the scores again from queries and
+//! keys and adds up the gradients of keys and values, because nothing of the rounds of a [`lean`](crate::ir::ops::scan::Scan::lean) loop is kept.
+//!
+//! Weights that are dropped out read as many random numbers as they are themselves, and stay as they are.
+//!
+//! Sources: Rabe and Staats, *Self-attention Does Not Need O(n²) Memory*, 2021; Dao, Fu, Ermon, Rudra, Ré, *FlashAttention*, 2022, whose gradient this is but for the statistics of rows, which are computed again here.
+
+mod blocks;
+mod region;
+mod rounds;
+
+use self::region::{Readers, Region, bytes};
+use self::rounds::Rounds;
+use super::{GraphPass, Limits, PassError};
+use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::ops::Op;
+use crate::ir::rewrite::Rewriter;
+
+/// The pass.
+pub const PASS: GraphPass =
+    GraphPass { name: "attention", doc: "computes attention in blocks where its weights are many", run };
+
+/// Bytes of weights that are computed at once: what stays in the caches while it becomes exponentials and is multiplied.
+const AT_ONCE: u64 = 32 << 20;
+
+/// Bytes of one block.
+const BLOCK: u64 = 4 << 20;
+
+/// The weights of one attention take no more than this part of the limit on memory.
+const SHARE: u64 = 16;
+
+fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
+    let at_once = AT_ONCE.min(limits.memory / SHARE);
+    let found = found(function, at_once);
+    if found.is_empty() {
+        return Ok(function.clone());
+    }
+    let mut rewriter = Rewriter::new(function.graph.len());
+    for (id, node) in function.graph.nodes() {
+        let Some(region) = found.iter().find(|r| r.product.value.node == id) else {
+            rewriter.copy(id, node);
+            continue;
+        };
+        let element = function.graph.type_of(region.product.value).dtype.bytes() as u64;
+        let may = |axis| region.product.axes.contains(&Some(axis));
+        let cuts = blocks::cuts(&region.sizes, may, (BLOCK.min(at_once) / element) as usize);
+        let outside: Vec<ValueId> = region.outside.iter().map(|r| rewriter.value(r.value)).collect();
+        let rounds = Rounds { graph: &function.graph, region, cuts: &cuts };
+        let value = rounds.write(&mut rewriter.builder, outside);
+        rewriter.set(id, vec![value]);
+    }
+    Ok(super::dce::prune(&rewriter.finish(function)))
+}
+
+/// The attention of a function whose weights take more than `at_once` bytes, and all that it reads much less.
+fn found(function: &Function, at_once: u64) -> Vec<Region> {
+    let graph = &function.graph;
+    let large = |v: &ValueId| bytes(graph.type_of(*v)) > at_once;
+    let candidates: Vec<NodeId> = graph
+        .nodes()
+        .filter(|(_, node)| matches!(node.op, Op::Contract(_)) && node.inputs.iter().any(large))
+        .map(|(id, _)| id)
+        .collect();
+    if candidates.is_empty() {
+        return Vec::new();
+    }
+    let readers = Readers::new(function);
+    let regions = candidates.into_iter().filter_map(|id| Region::of(function, &readers, id));
+    let is_small = |v: ValueId, weights: u64| {
+        let is_argument = matches!(graph.node(v.node).op, Op::Argument(_));
+        is_argument || bytes(graph.type_of(v)) <= weights / 2
+    };
+    regions.filter(|r| r.bytes > at_once && r.outside.iter().all(|o| is_small(o.value, r.bytes))).collect()
+}
