@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::blocks::Axis;
 use crate::ir::graph::{Function, Graph, Node, NodeId, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::contract::Contract;
@@ -37,8 +38,12 @@ pub struct Region {
     pub outside: Vec<Reading>,
     /// The sizes of the weights, `[.., queries, keys]`.
     pub sizes: Vec<usize>,
+    /// What each axis of the weights is.
+    pub axes: Vec<Axis>,
     /// Bytes of the weights.
     pub bytes: u64,
+    /// Whether there are random numbers in the region, one for each weight.
+    pub draws: bool,
 }
 
 impl Region {
@@ -85,13 +90,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(
-        function: &'a Function,
-        id: NodeId,
-        node: &Node,
-        contract: &Contract,
-        weights: usize,
-    ) -> Option<Search<'a>> {
+    fn new(function: &'a Function, id: NodeId, node: &Node, contract: &Contract, weights: usize) -> Option<Search<'a>> {
         let graph = &function.graph;
         let labels = if weights == 0 { &contract.left } else { &contract.right };
         let sizes = graph.type_of(node.inputs[weights]).sizes()?;
@@ -138,9 +137,25 @@ impl<'a> Search<'a> {
         if read_in_two_ways || escapes || !self.is_softmax(&dependent) {
             return None;
         }
+        let draws = inside.iter().any(|(r, _)| matches!(self.graph.node(r.value.node).op, Op::RandomBits(_)));
         let bytes = bytes(self.graph.type_of(self.operands[self.weights].value));
+        let axes = (0..self.sizes.len()).map(|axis| self.kind(axis)).collect();
         let Search { product, operands, sizes, .. } = self;
-        Some(Region { product, inside, operands, outside, sizes, bytes })
+        Some(Region { product, inside, operands, outside, sizes, axes, bytes, draws })
+    }
+
+    fn kind(&self, axis: usize) -> Axis {
+        let values = &self.operands[1 - self.weights];
+        match self.axis(axis) {
+            None => Axis::Whole,
+            Some(_) if values.axes.contains(&Some(axis)) => Axis::Shared,
+            Some(_) => Axis::Rows,
+        }
+    }
+
+    /// The axis of the weights at a place, if it may be cut.
+    fn axis(&self, place: usize) -> Option<usize> {
+        self.product.axes.contains(&Some(place)).then_some(place)
     }
 
     /// Whether there is an exponential and a sum in the region.
@@ -166,6 +181,12 @@ impl<'a> Search<'a> {
         Some(match &node.op {
             Op::Map(_) | Op::Cast(_) | Op::StopGradient(_) => vec![axes.clone(); node.inputs.len()],
             Op::Iota(_) | Op::Constant(_) => Vec::new(),
+            Op::RandomBits(_) => {
+                let as_weights = axes.iter().enumerate().all(|(place, axis)| *axis == self.axis(place));
+                let all = node.outputs[0].sizes()? == self.sizes && as_weights;
+                let whole = |v: &ValueId| vec![None; self.graph.type_of(*v).rank()];
+                return all.then(|| node.inputs.iter().map(whole).collect());
+            }
             Op::Broadcast(op) => {
                 let shape = &self.graph.type_of(node.inputs[0]).shape;
                 let kept = op.axes.iter().zip(shape).map(|(a, dim)| axes[*a].filter(|_| *dim == op.shape[*a]));
@@ -232,11 +253,11 @@ fn is_rowwise(op: &Op) -> bool {
     )
 }
 
-/// Whether a node that depends on no scores is made again in each round: it is cheap and needs no memory.
+/// Whether a node that depends on no scores is made again in each round: it is cheap, or takes as much memory as the weights.
 fn is_free_mask(node: &Node) -> bool {
     match &node.op {
         op @ Op::Map(_) => !is_dear(op),
-        Op::Iota(_) | Op::Constant(_) => true,
+        Op::Iota(_) | Op::Constant(_) | Op::RandomBits(_) => true,
         Op::Cast(_) | Op::StopGradient(_) | Op::Broadcast(_) | Op::Transpose(_) | Op::Reshape(_) => true,
         _ => false,
     }

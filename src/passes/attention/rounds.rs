@@ -137,6 +137,12 @@ impl Rounds<'_> {
             _ => {}
         }
         b.set_scope(Arc::clone(&node.scope));
+        if let Op::RandomBits(op) = &mut op {
+            op.shape = shape(&op.shape);
+            let first = self.first(b, block);
+            let inputs: Vec<ValueId> = inputs.iter().copied().chain([first]).collect();
+            return b.emit(op.clone(), &inputs);
+        }
         let value = b.emit(op, inputs);
         let Op::Iota(iota) = &node.op else { return value };
         let first = reading.axes[iota.axis].and_then(|axis| block.axes.get(&axis));
@@ -144,6 +150,20 @@ impl Rounds<'_> {
         let shape = b.shape_of(value);
         let first = b.broadcast(*first, &shape).unwrap_or_else(|e| panic!("a scalar spread: {e}"));
         b.apply(ScalarFunction::Add, &[value, first])
+    }
+}
+
+impl Rounds<'_> {
+    /// The number of the block's first weight among all, `i32[]`: a block is a piece of the weights in row-major order.
+    fn first(&self, b: &mut GraphBuilder, block: &Block) -> ValueId {
+        let mut total = b.constant(0.0, DType::I32, &[]);
+        for cut in self.cuts {
+            let apart: usize = self.region.sizes[cut.axis + 1..].iter().product();
+            let apart = b.constant(apart as f64, DType::I32, &[]);
+            let places = b.apply(ScalarFunction::Mul, &[block.axes[&cut.axis].1, apart]);
+            total = b.apply(ScalarFunction::Add, &[total, places]);
+        }
+        total
     }
 }
 
