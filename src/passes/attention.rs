@@ -2,8 +2,8 @@
 //!
 //! `softmax(q k^T + mask) v` has weights `[.., queries, keys]`, more than all else in a model for long sequences. They are cut along axes of the result: samples and heads, and the queries
 //! of one head where its weights alone are too many. A loop computes one block after the other: its scores, their softmax over all keys and the product with the values. Rows of the weights stay whole,
-//! so every number of the result is the same sum in the same order, to the bit. The pass comes before [`autodiff`](super::autodiff): the gradient of such a loop is a loop that computes the scores again from queries and
-//! keys and adds up the gradients of keys and values, because nothing of the rounds of a [`lean`](crate::ir::ops::scan::Scan::lean) loop is kept.
+//! so every number of the result is the same sum in the same order, to the bit; gradients of keys and values are added up block by block. The pass comes before [`autodiff`](super::autodiff): the gradient of such a loop is a loop that computes the scores again from queries and
+//! keys, because nothing of the rounds of a [`lean`](crate::ir::ops::scan::Scan::lean) loop is kept.
 //!
 //! Of weights that are dropped out a round draws the numbers of its block, the same that the whole draw has there. Draws are made of 64 numbers together: where blocks are not made of
 //! such (a number of keys that is not a multiple of 64, mostly), that attention stays whole.
@@ -26,11 +26,11 @@ use crate::ir::rewrite::Rewriter;
 pub const PASS: GraphPass =
     GraphPass { name: "attention", doc: "computes attention in blocks where its weights are many", run };
 
-/// Bytes of weights that are computed at once: what stays in the caches while it becomes exponentials and is multiplied.
-const AT_ONCE: u64 = 32 << 20;
+/// Bytes of weights that are computed at once: above, blocks take no longer and mostly less (`docs/performance.md`), below the same.
+const AT_ONCE: u64 = 16 << 20;
 
-/// Bytes of one block.
-const BLOCK: u64 = 4 << 20;
+/// Bytes of one block: it stays in the caches while scores become exponentials and are multiplied, and has rows enough for products near the machine's peak.
+const BLOCK: u64 = 2 << 20;
 
 /// The weights of one attention take no more than this part of the limit on memory.
 const SHARE: u64 = 16;

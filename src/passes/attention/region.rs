@@ -144,6 +144,7 @@ impl<'a> Search<'a> {
         Some(Region { product, inside, operands, outside, sizes, axes, bytes, draws })
     }
 
+    /// What an axis of the weights is.
     fn kind(&self, axis: usize) -> Axis {
         let values = &self.operands[1 - self.weights];
         match self.axis(axis) {

@@ -8,7 +8,7 @@ use super::blocks::Cut;
 use super::region::{Reading, Region};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
-use crate::ir::graph::{Argument, Function, FunctionResult, Graph, Node, ResultRole, Role, ValueId};
+use crate::ir::graph::{Argument, Function, FunctionResult, Graph, ResultRole, Role, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::concat::Concat;
 use crate::ir::ops::scan::Scan;
@@ -123,7 +123,7 @@ impl Rounds<'_> {
 
     /// A node of the region in a block: shapes are those of the block, and places count from the block's first.
     fn node(&self, b: &mut GraphBuilder, block: &Block, reading: &Reading, inputs: &[ValueId]) -> ValueId {
-        let node: &Node = self.graph.node(reading.value.node);
+        let node = self.graph.node(reading.value.node);
         let shape = |shape: &[Dim]| -> Vec<Dim> {
             let size = |axis: &Option<usize>| axis.and_then(|axis| block.axes.get(&axis)).map(|(size, _)| *size);
             shape.iter().zip(&reading.axes).map(|(dim, axis)| size(axis).map_or(dim.clone(), Dim::from)).collect()
@@ -151,9 +151,7 @@ impl Rounds<'_> {
         let first = b.broadcast(*first, &shape).unwrap_or_else(|e| panic!("a scalar spread: {e}"));
         b.apply(ScalarFunction::Add, &[value, first])
     }
-}
 
-impl Rounds<'_> {
     /// The number of the block's first weight among all, `i32[]`: a block is a piece of the weights in row-major order.
     fn first(&self, b: &mut GraphBuilder, block: &Block) -> ValueId {
         let mut total = b.constant(0.0, DType::I32, &[]);
