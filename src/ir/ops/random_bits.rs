@@ -12,7 +12,7 @@ use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::DType;
 
 /// `u32` words of `shape`; operands are the seed `u32[2]`, low word first, the step `i32[]`, the number of the round of the `scan` around it `i32[]`, 0 outside,
-/// and, of a part of a larger draw, the number of its first element there `i32[]`, a multiple of 64.
+/// and, of a part of a larger draw, the number of its first block there `i32[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RandomBits {
     pub shape: Vec<Dim>,
@@ -57,7 +57,7 @@ impl OpDef for RandomBits {
         name: "random_bits",
         summary: "32 random bits an element",
         shapes: "seed[2], step[], round[], first[] or none -> shape",
-        equation: "y[e - first] = philox(key = seed, counter = (e / 64 * 16 + e % 16, step, round, site))[e / 16 % 4]; first is a multiple of 64, 0 where there is none",
+        equation: "y[e] = philox(key = seed, counter = ((first + e / 64) * 16 + e % 16, step, round, site))[e / 16 % 4], first being 0 where there is none",
         derivative: "none: it has no float operand",
         dtypes: "seed: u32, step, round, first: i32; result: u32",
         error: "exact",
@@ -77,7 +77,7 @@ impl OpDef for RandomBits {
         let [seed, step, round] = expect_operands(whole)?;
         let number = TensorType::scalar(DType::I32);
         if first.len() > 1 || first.iter().any(|first| **first != number) {
-            return Err(TypeError::new("a part of a draw takes the number of its first element, i32[]"));
+            return Err(TypeError::new("a part of a draw takes the number of its first block, i32[]"));
         }
         if *seed != TensorType::new(DType::U32, [2usize]) || *step != number || *round != number {
             return Err(TypeError::new(format!(
@@ -90,7 +90,7 @@ impl OpDef for RandomBits {
     fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
         let seed = [inputs[0].data[0] as u32, inputs[0].data[1] as u32];
         let [step, round] = [1, 2].map(|i| inputs[i].data[0] as i32);
-        let first = inputs.get(3).map_or(0, |first| first.data[0] as u64);
+        let first = inputs.get(3).map_or(0, |first| u64::from(first.data[0] as i32 as u32) * (LANES * WORDS) as u64);
         let count = outputs[0].elements().expect("sizes are concrete when a graph is evaluated") as u64;
         let data = (first..first + count).map(|e| f64::from(word(seed, step, round, self.site, e))).collect();
         vec![Tensor::new(outputs[0].clone(), data)]
@@ -151,7 +151,7 @@ impl OpDef for RandomBits {
             Sample { op: RandomBits { shape, site: fnv1a("dropout_1") }, inputs }
         };
         let mut part = sample(&[2, 77]);
-        part.inputs.push(Tensor::new(TensorType::scalar(DType::I32), vec![192.0]));
+        part.inputs.push(Tensor::new(TensorType::scalar(DType::I32), vec![3.0]));
         let whole: [&[usize]; 7] = [&[], &[15], &[64], &[3, 67], &[48], &[2, 77], &[0]];
         whole.into_iter().map(sample).chain([part]).collect()
     }
@@ -190,8 +190,8 @@ impl Draw {
             if let Some(first) = self.first {
                 let first = b.load(first, Affine::constant(0));
                 let first = b.convert(first, DType::U32);
-                let two = b.constant(DType::U32, f64::from(WORDS.ilog2()));
-                let counters = b.map(ScalarFunction::ShiftRight, &[first, two]);
+                let lanes = b.constant(DType::U32, LANES as f64);
+                let counters = b.map(ScalarFunction::Mul, &[first, lanes]);
                 number = b.map(ScalarFunction::Add, &[number, counters]);
             }
             let counter = [number, b.convert(step, DType::U32), b.convert(round, DType::U32), site];

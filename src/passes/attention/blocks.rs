@@ -51,8 +51,8 @@ fn block(size: usize, most: usize, least: usize) -> usize {
     divisor.or_else(|| (even..size).find(fits)).unwrap_or(size)
 }
 
-/// Numbers that are drawn together, see [`RandomBits`](crate::ir::ops::random_bits::RandomBits).
-const DRAWN_TOGETHER: usize = 64;
+/// Numbers that are drawn together, a power of two, see [`RandomBits`](crate::ir::ops::random_bits::RandomBits).
+pub const DRAWN_TOGETHER: usize = 64;
 
 /// Whether each block is a piece of the weights in row-major order that begins where numbers drawn together do.
 pub fn are_whole_draws(sizes: &[usize], cuts: &[Cut]) -> bool {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn odd_sizes_leave_a_smaller_block() {
         assert_eq!(of([1, 1, 2047, 2048], 1 << 20), [cut(2, 3, 512, 511)]);
-        assert_eq!(of([1, 7, 5, 5], 100), [cut(1, 2, 3, 1)]);
+        assert_eq!(of([1, 7, 5, 5], 100), [cut(1, 1, 4, 3)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::blocks::Cut;
+use super::blocks::{Cut, DRAWN_TOGETHER};
 use super::region::{Reading, Region};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
@@ -152,7 +152,7 @@ impl Rounds<'_> {
         b.apply(ScalarFunction::Add, &[value, first])
     }
 
-    /// The number of the block's first weight among all, `i32[]`: a block is a piece of the weights in row-major order.
+    /// How many times [`DRAWN_TOGETHER`] weights are before the block's first, `i32[]`: a block is a piece of the weights in row-major order.
     fn first(&self, b: &mut GraphBuilder, block: &Block) -> ValueId {
         let mut total = b.constant(0.0, DType::I32, &[]);
         for cut in self.cuts {
@@ -161,7 +161,8 @@ impl Rounds<'_> {
             let places = b.apply(ScalarFunction::Mul, &[block.axes[&cut.axis].1, apart]);
             total = b.apply(ScalarFunction::Add, &[total, places]);
         }
-        total
+        let together = b.constant(f64::from(DRAWN_TOGETHER.ilog2()), DType::I32, &[]);
+        b.apply(ScalarFunction::ShiftRight, &[total, together])
     }
 }
 
