@@ -26,7 +26,7 @@ use crate::ir::rewrite::Rewriter;
 pub const PASS: GraphPass =
     GraphPass { name: "attention", doc: "computes attention in blocks where its weights are many", run };
 
-/// Bytes of weights that stay whole: above, blocks take no longer on one thread and mostly less, below about the same (`docs/performance.md`).
+/// Bytes of weights that stay whole: above, blocks mostly take less time on one thread, below about the same (`docs/performance.md`).
 const AT_ONCE: u64 = 32 << 20;
 
 /// Bytes of one block: it stays in the caches while scores become exponentials and are multiplied, and has rows enough for products near the machine's peak.
