@@ -147,6 +147,7 @@ impl Pruner {
             carries: count(scan.carry_arguments()),
             sequences: count(scan.sequence_arguments()),
             reverse: scan.reverse,
+            lean: scan.lean,
         };
         let read = node.inputs.iter().zip(&needs.arguments[1..]).filter(|(_, needed)| **needed);
         let inputs: Vec<ValueId> = read.map(|(v, _)| rewriter.value(*v)).collect();

@@ -2,7 +2,7 @@
 //!
 //! `c[r+1] = c[r] + a[r] @ b[r]`, where nothing else reads the carry, is the contraction of the stacked `a` and `b` over the rounds as well. The gradient of a
 //! loop by a weight matrix is such a sum. One long product runs near the machine's peak, where many short ones read and write the sum in each round;
-//! and what follows it, such as the optimizer's update, is computed in its epilogue. Operands that are no sequences are yielded, within the memory limit.
+//! and what follows it, such as the optimizer's update, is computed in its epilogue. Operands that are no sequences are yielded, within the memory limit, but by no loop that is there to hold little.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
             rewriter.copy(id, node);
             continue;
         };
-        let sums = sums(scan, &mut left);
+        let mut nothing = 0;
+        let sums = sums(scan, if scan.lean { &mut nothing } else { &mut left });
         rewrite(&mut rewriter, id, node, scan, &sums);
     }
     Ok(dce::prune(&rewriter.finish(function)))

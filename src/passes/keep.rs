@@ -2,7 +2,7 @@
 //!
 //! The body of a gradient has a round of the loop in it, computed from the carries before that round. Where it has a product, a convolution, an exponential or the like of the same
 //! operands as the loop's own body, the loop yields the result (after what is added to it and the like, if nothing else reads it) and the gradient takes it as a sequence, as long as the memory
-//! limit allows it. Values are the same bits either way.
+//! limit allows it, and unless the loop is there to hold little. Values are the same bits either way.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ impl Plan {
         for (at, (id, gradient)) in loops.iter().enumerate() {
             for (from, scan) in &loops[..at] {
                 let reads = function.graph.node(*id).inputs.iter().any(|v| v.node == *from);
-                if reads && scan.length == gradient.length {
+                if reads && scan.length == gradient.length && !scan.lean {
                     plan.pair(function, (*from, scan), (*id, gradient), &mut left);
                 }
             }
@@ -148,7 +148,7 @@ impl Plan {
 }
 
 /// Whether an op takes long for what it reads: a sum of products, or a function that is no machine instruction.
-fn is_dear(op: &Op) -> bool {
+pub(super) fn is_dear(op: &Op) -> bool {
     use ScalarFunction as F;
     match op {
         Op::Contract(_) | Op::Convolve(_) | Op::ConvolveKernel(_) => true,

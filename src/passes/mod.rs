@@ -11,6 +11,7 @@ use crate::ir::loops::Program;
 
 pub mod accumulate;
 pub mod ahead;
+pub mod attention;
 pub mod autodiff;
 pub mod bodies;
 pub mod cse;
@@ -106,6 +107,7 @@ impl GraphPass {
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[
+    attention::PASS,
     autodiff::PASS,
     keep::PASS,
     gather_sums::PASS,

@@ -96,7 +96,7 @@ fn meaning(function: &Function, arguments: &[Tensor], texts: bool) -> Result<(Fu
 
 /// The function after the passes without which it cannot be lowered.
 fn unoptimized(function: &Function) -> Result<Function, String> {
-    const OPTIMIZING: [&str; 6] = ["accumulate", "simplify", "cse", "dce", "hoist", "recompute"];
+    const OPTIMIZING: [&str; 7] = ["attention", "accumulate", "simplify", "cse", "dce", "hoist", "recompute"];
     let needed = GRAPH_PASSES.iter().filter(|p| !OPTIMIZING.contains(&p.name));
     needed.into_iter().try_fold(function.clone(), |f, pass| pass.apply(&f).map_err(|e| format!("{}: {e}", pass.name)))
 }

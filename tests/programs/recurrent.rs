@@ -48,6 +48,7 @@ pub fn scan(
         carries: carries.len() as u32,
         sequences: sequences.len() as u32,
         reverse,
+        lean: false,
     };
     let operands: Vec<ValueId> = [carries, sequences, captures].concat();
     w.b.add(op, &operands).unwrap()

@@ -467,6 +467,7 @@ impl Elaborator<'_> {
             carries,
             sequences: placeholders.elements.len() as u32,
             reverse: scan.reverse,
+            lean: false,
         };
         let outputs = self.builder.add(op.with_history(), &operands).map_err(|e| self.error(scan.span, e.message))?;
         for output in &outputs {

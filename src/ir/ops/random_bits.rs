@@ -11,7 +11,8 @@ use crate::ir::loops::{Affine, LoopVar};
 use crate::ir::scalar::ScalarFunction;
 use crate::ir::types::DType;
 
-/// `u32` words of `shape`; operands are the seed `u32[2]`, low word first, the step `i32[]`, and the number of the round of the `scan` around it `i32[]`, 0 outside.
+/// `u32` words of `shape`; operands are the seed `u32[2]`, low word first, the step `i32[]`, the number of the round of the `scan` around it `i32[]`, 0 outside,
+/// and, of a part of a larger draw, the number of its first block there `i32[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RandomBits {
     pub shape: Vec<Dim>,
@@ -55,10 +56,10 @@ impl OpDef for RandomBits {
     const DOC: OpDoc = OpDoc {
         name: "random_bits",
         summary: "32 random bits an element",
-        shapes: "seed[2], step[], round[] -> shape",
-        equation: "y[e] = philox(key = seed, counter = (e / 64 * 16 + e % 16, step, round, site))[e / 16 % 4]",
+        shapes: "seed[2], step[], round[], first[] or none -> shape",
+        equation: "y[e] = philox(key = seed, counter = ((first + e / 64) * 16 + e % 16, step, round, site))[e / 16 % 4], first being 0 where there is none",
         derivative: "none: it has no float operand",
-        dtypes: "seed: u32, step, round: i32; result: u32",
+        dtypes: "seed: u32, step, round, first: i32; result: u32",
         error: "exact",
     };
 
@@ -72,8 +73,12 @@ impl OpDef for RandomBits {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [seed, step, round] = expect_operands(inputs)?;
+        let (whole, first) = inputs.split_at(inputs.len().min(3));
+        let [seed, step, round] = expect_operands(whole)?;
         let number = TensorType::scalar(DType::I32);
+        if first.len() > 1 || first.iter().any(|first| **first != number) {
+            return Err(TypeError::new("a part of a draw takes the number of its first block, i32[]"));
+        }
         if *seed != TensorType::new(DType::U32, [2usize]) || *step != number || *round != number {
             return Err(TypeError::new(format!(
                 "a draw takes a seed u32[2], a step i32[] and a round i32[], found {seed}, {step} and {round}"
@@ -85,13 +90,14 @@ impl OpDef for RandomBits {
     fn eval(&self, inputs: &[&Tensor], outputs: &[TensorType]) -> Vec<Tensor> {
         let seed = [inputs[0].data[0] as u32, inputs[0].data[1] as u32];
         let [step, round] = [1, 2].map(|i| inputs[i].data[0] as i32);
-        let count = outputs[0].elements().expect("sizes are concrete when a graph is evaluated");
-        let data = (0..count).map(|e| f64::from(word(seed, step, round, self.site, e as u64))).collect();
+        let first = inputs.get(3).map_or(0, |first| u64::from(first.data[0] as i32 as u32) * (LANES * WORDS) as u64);
+        let count = outputs[0].elements().expect("sizes are concrete when a graph is evaluated") as u64;
+        let data = (first..first + count).map(|e| f64::from(word(seed, step, round, self.site, e))).collect();
         vec![Tensor::new(outputs[0].clone(), data)]
     }
 
-    fn vjp(&self, _: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
-        Ok(vec![None; 3])
+    fn vjp(&self, cx: &mut VjpContext<'_>) -> Result<Vec<Option<ValueId>>, NotDifferentiable> {
+        Ok(vec![None; cx.inputs.len()])
     }
 
     fn access(&self, _: &[TensorType], _: &[TensorType]) -> Access {
@@ -101,7 +107,8 @@ impl OpDef for RandomBits {
     fn lower(&self, cx: &mut LowerContext<'_, '_>) -> Vec<Value> {
         let (inputs, outputs) = cx.buffers();
         let count = cx.outputs[0].elements().expect("sizes are concrete when a graph is lowered");
-        let draw = Draw { seed: inputs[0], step: inputs[1], round: inputs[2], output: outputs[0], site: self.site };
+        let (first, output) = (inputs.get(3).copied(), outputs[0]);
+        let draw = Draw { seed: inputs[0], step: inputs[1], round: inputs[2], first, output, site: self.site };
         let (blocks, rest) = (count / (LANES * WORDS), count % (LANES * WORDS));
         if blocks > 0 {
             cx.block.for_each(blocks as u64, |b, block| draw.write(b, LANES, Some(block), 0, 0..WORDS));
@@ -143,7 +150,10 @@ impl OpDef for RandomBits {
             let shape = shape.iter().map(|n| Dim::from(*n)).collect();
             Sample { op: RandomBits { shape, site: fnv1a("dropout_1") }, inputs }
         };
-        vec![sample(&[]), sample(&[15]), sample(&[64]), sample(&[3, 67]), sample(&[48]), sample(&[2, 77]), sample(&[0])]
+        let mut part = sample(&[2, 77]);
+        part.inputs.push(Tensor::new(TensorType::scalar(DType::I32), vec![3.0]));
+        let whole: [&[usize]; 7] = [&[], &[15], &[64], &[3, 67], &[48], &[2, 77], &[0]];
+        whole.into_iter().map(sample).chain([part]).collect()
     }
 }
 
@@ -152,6 +162,7 @@ struct Draw {
     seed: BufferId,
     step: BufferId,
     round: BufferId,
+    first: Option<BufferId>,
     output: BufferId,
     site: u32,
 }
@@ -175,8 +186,15 @@ impl Draw {
             let step = b.load(self.step, Affine::constant(0));
             let round = b.load(self.round, Affine::constant(0));
             let site = b.constant(DType::U32, f64::from(self.site));
-            let counter =
-                [b.convert(index, DType::U32), b.convert(step, DType::U32), b.convert(round, DType::U32), site];
+            let mut number = b.convert(index, DType::U32);
+            if let Some(first) = self.first {
+                let first = b.load(first, Affine::constant(0));
+                let first = b.convert(first, DType::U32);
+                let lanes = b.constant(DType::U32, LANES as f64);
+                let counters = b.map(ScalarFunction::Mul, &[first, lanes]);
+                number = b.map(ScalarFunction::Add, &[number, counters]);
+            }
+            let counter = [number, b.convert(step, DType::U32), b.convert(round, DType::U32), site];
             let key = [0, 1].map(|i| b.load(self.seed, Affine::constant(i)));
             let values = lower_philox(b, counter, key);
             for word in words {

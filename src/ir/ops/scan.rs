@@ -28,6 +28,8 @@ pub struct Scan {
     pub sequences: u32,
     /// Whether round `length - 1` runs first.
     pub reverse: bool,
+    /// Whether the loop is there to hold little at a time: of its rounds nothing is kept but what the body yields.
+    pub lean: bool,
 }
 
 impl Scan {
@@ -144,13 +146,17 @@ impl OpDef for Scan {
     };
 
     fn attributes(&self) -> Attributes {
-        Attributes::new([
+        let mut attributes = Attributes::new([
             ("length", Attribute::Dim(self.length.clone())),
             ("carries", Attribute::Dim(Dim::from(i64::from(self.carries)))),
             ("sequences", Attribute::Dim(Dim::from(i64::from(self.sequences)))),
             ("reverse", Attribute::Bool(self.reverse)),
             ("body", Attribute::Function(Arc::clone(&self.body))),
-        ])
+        ]);
+        if self.lean {
+            attributes.0.insert(0, ("lean".into(), Attribute::Bool(true)));
+        }
+        attributes
     }
 
     fn from_attributes(attributes: &Attributes) -> Result<Self, String> {
@@ -160,6 +166,7 @@ impl OpDef for Scan {
             carries: attributes.number("carries")?,
             sequences: attributes.number("sequences")?,
             reverse: attributes.bool("reverse")?,
+            lean: attributes.get("lean").is_ok_and(|lean| *lean == Attribute::Bool(true)),
         })
     }
 

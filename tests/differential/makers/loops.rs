@@ -58,6 +58,7 @@ pub fn scan(draft: &mut Draft, choices: &mut Choices<'_>) -> Option<Vec<ValueId>
         carries: carries.len() as u32,
         sequences: elements.len() as u32,
         reverse: choices.rarely(3),
+        lean: choices.rarely(3),
     };
     draft.add(scan, &operands)
 }

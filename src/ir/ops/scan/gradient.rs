@@ -54,6 +54,7 @@ pub(super) fn vjp(scan: &Scan, cx: &mut VjpContext<'_>) -> Vec<Option<ValueId>> 
         carries: (wanted.carries.len() + wanted.captures.len()) as u32,
         sequences: (history.len() + scan.sequences as usize + wanted.yields.len()) as u32,
         reverse: !scan.reverse,
+        lean: scan.lean,
     };
     let zero = |b: &mut GraphBuilder, argument: usize| b.constant_like(0.0, cx.inputs[argument - 1]);
     let mut operands: Vec<ValueId> = Vec::new();

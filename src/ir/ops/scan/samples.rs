@@ -100,7 +100,7 @@ const NESTED: &str = "function rows
 
 fn scan(body: &str, length: usize, carries: u32, sequences: u32, reverse: bool) -> Scan {
     let body = text::parse(body).unwrap_or_else(|e| panic!("the body of a sample: {e}"));
-    Scan { body: Arc::new(body), length: Dim::from(length), carries, sequences, reverse }
+    Scan { body: Arc::new(body), length: Dim::from(length), carries, sequences, reverse, lean: false }
 }
 
 /// See the module.
