@@ -161,11 +161,18 @@ fn clock() -> f64 {
     f64::from(LINKS) * CYCLES_A_LINK / seconds * 1e-9
 }
 
+/// Compiles a model with arguments of the form `NAME=VALUE`, and `--memory=BYTES` for a limit.
 fn compile(model: &Path, threads: usize, settings: &[String]) -> Answer<Session> {
+    let (options, settings): (Vec<&String>, Vec<&String>) = settings.iter().partition(|s| s.starts_with("--"));
     let split = settings.iter().map(|s| s.split_once('=').ok_or("an argument of the model is NAME=VALUE"));
     let arguments: Result<_, _> = split.map(|s| s.map(|(name, value)| (name.to_string(), value.to_string()))).collect();
     let settings = Settings { arguments: arguments?, ..Settings::default() };
-    Ok(compile_file_with(model, &settings)?.jit_with(JitOptions { threads })?)
+    let mut compiled = compile_file_with(model, &settings)?;
+    for option in options {
+        let limit = option.strip_prefix("--memory=").ok_or_else(|| format!("there is no option `{option}`"))?;
+        compiled.set_memory(limit.parse()?);
+    }
+    Ok(compiled.jit_with(JitOptions { threads })?)
 }
 
 fn read(session: &Session, inputs: &[String]) -> Answer<Fields> {

@@ -8,13 +8,14 @@ mod winograd;
 
 use std::sync::Arc;
 
-use super::{GraphPass, Limits, PassError};
+use super::{GraphPass, Limits, PassError, segment};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::{Function, Node, ResultRole, ValueId};
 use crate::ir::ops::Op;
 use crate::ir::ops::TypeError;
 use crate::ir::ops::convolve::kernel_sizes;
+use crate::ir::ops::convolve_kernel::ConvolveKernel;
 use crate::ir::ops::overlap_add::OverlapAdd;
 use crate::ir::ops::pad::Pad;
 use crate::ir::ops::slice::Slice;
@@ -30,12 +31,16 @@ pub const PASS: GraphPass =
 /// Summed elements of one part of a kernel's gradient: enough that storing a partial sum costs little.
 const LEAST_STEPS: i64 = 96;
 
-/// All partial sums of one kernel's gradient, in elements.
-const MOST_PARTIAL: i64 = 600_000;
+/// All partial sums of one kernel's gradient, in elements, and how many there are: no more than are added up in one block.
+const MOST_PARTIAL: i64 = 5_000_000;
+const MOST_PARTS: i64 = 64;
+
+/// The gradient of a kernel of so many elements stays whole where memory is short.
+const LARGE_KERNEL: i64 = 1 << 20;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let trains = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
-    let allowed = winograd::Allowed { exact: limits.exact, trains };
+    let allowed = Allowed { exact: limits.exact, trains, spares: limits.memory < segment::DEFAULT_LIMIT };
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
         let inputs = rewriter.inputs(node);
@@ -49,12 +54,23 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     Ok(rewriter.finish(function))
 }
 
+/// What the parts of convolutions have to keep to.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    /// Whether Winograd's transforms are refused.
+    exact: bool,
+    /// Whether the function trains: it transforms kernels in every step, and keeps much else in memory at the time.
+    trains: bool,
+    /// Whether memory is short.
+    spares: bool,
+}
+
 /// What stands for a node; `None` if the node stays.
 fn expand(
     b: &mut GraphBuilder,
     node: &Node,
     inputs: &[ValueId],
-    allowed: winograd::Allowed,
+    allowed: Allowed,
 ) -> Option<Result<ValueId, TypeError>> {
     match &node.op {
         Op::Convolve(op) if phases::apply_to(&op.geometry) => {
@@ -70,7 +86,7 @@ fn expand(
                 None => convolve(b, &op.geometry, inputs[0], inputs[1]),
             })
         }
-        Op::ConvolveKernel(op) => Some(kernel_gradient(b, &op.geometry, &op.sizes, inputs[0], inputs[1])),
+        Op::ConvolveKernel(op) => Some(kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)),
         Op::OverlapAdd(op) => side_by_side(b, op, inputs[0]),
         _ => None,
     }
@@ -161,11 +177,11 @@ fn convolve(b: &mut GraphBuilder, g: &Geometry, x: ValueId, w: ValueId) -> Resul
 
 fn kernel_gradient(
     b: &mut GraphBuilder,
-    g: &Geometry,
-    sizes: &[usize],
-    x: ValueId,
-    dy: ValueId,
+    op: &ConvolveKernel,
+    (x, dy): (ValueId, ValueId),
+    allowed: Allowed,
 ) -> Result<ValueId, TypeError> {
+    let (g, sizes) = (&op.geometry, op.sizes.as_slice());
     let rank = g.rank();
     let (mut x, mut dy) = (windows(b, g, x, sizes)?, dy);
     let (input, output) = (b.shape_of(x), b.shape_of(dy));
@@ -173,7 +189,7 @@ fn kernel_gradient(
         (x, dy) = (grouped(b, x, g.groups)?, grouped(b, dy, g.groups)?);
     }
     let labels = Labels::new(rank);
-    let parts = parts(g, sizes, &input, &output);
+    let parts = parts(g, sizes, (&input, &output), allowed.spares);
     let (parted, around): (&[u32], &[u32]) = match parts {
         Some(_) => (&[PART, BAND], &[PART, BATCH, BAND]),
         None => (&[], &[BATCH]),
@@ -196,14 +212,18 @@ fn kernel_gradient(
 
 /// Into how many parts of the batch, and into how many bands of the outermost spatial axis, the sum of a kernel's gradient is cut: as
 /// many as leave each sum long enough and all partial sums small; bands only of single samples.
-fn parts(g: &Geometry, sizes: &[usize], input: &[Dim], output: &[Dim]) -> Option<(i64, i64)> {
+fn parts(g: &Geometry, sizes: &[usize], (input, output): (&[Dim], &[Dim]), spares: bool) -> Option<(i64, i64)> {
     let product = |dims: &[Dim]| dims.iter().try_fold(1i64, |p, d| p.checked_mul(d.constant()?));
     let (batch, rows) = (output[0].constant()?, if g.rank() > 0 { output[1].constant()? } else { return None });
     let steps = product(&output[..=g.rank()])?;
     let channels = input.last()?.constant()? / g.groups as i64;
     let window = sizes.iter().try_fold(channels, |p, n| p.checked_mul(*n as i64))?;
     let kernel = window.checked_mul(output.last()?.constant()?)?;
-    let fits = |parts: i64| steps / parts >= LEAST_STEPS && parts.saturating_mul(kernel) <= MOST_PARTIAL;
+    let fits = |parts: i64| {
+        let small =
+            (kernel < LARGE_KERNEL || !spares) && parts <= MOST_PARTS && parts.saturating_mul(kernel) <= MOST_PARTIAL;
+        small && steps / parts >= LEAST_STEPS
+    };
     let bands = (2..=rows).rev().map(|bands| (batch, bands)).filter(|_| batch > 0);
     let cuts = bands.chain((2..=batch).rev().map(|parts| (parts, 1)));
     cuts.into_iter().find(|(p, q)| batch % p == 0 && rows % q == 0 && p.checked_mul(*q).is_some_and(fits))

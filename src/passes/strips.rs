@@ -4,7 +4,10 @@
 //! the next step alone. Where the outermost loops of such kernels go hand in hand (over the samples, say), a repeat does one strip of all of them before the next one. What is
 //! handed on shrinks to a strip, which stays in the cache. Each element is computed as before, so results are the same bits.
 //!
-//! Two things are decided: which calls belong together ([`group`]), and into how many strips they are cut. [`cut`] writes one strip of a kernel.
+//! Two things are decided: which calls belong together ([`group`]), and into how many strips they are cut. [`cut`] writes one strip of a kernel. A sum over parts that are
+//! handed on is [split] for that.
+
+use std::collections::BTreeSet;
 
 use super::LoopPass;
 use super::plan_memory::is_arena;
@@ -14,15 +17,17 @@ use crate::passes::lower::shared::Shared;
 mod cut;
 mod group;
 mod slices;
+mod split;
 
 use group::{Group, Groups};
 use slices::Slices;
+use split::{Split, split};
 
 /// The pass.
 pub const PASS: LoopPass = LoopPass {
     name: "strips",
     doc: "runs kernels that hand large arrays on strip by strip",
-    run: |program, _| Ok(strips(program)),
+    run: |program, limits| Ok(strips(program, limits.memory)),
 };
 
 /// What is handed on has to be of so many bytes in all.
@@ -31,32 +36,80 @@ const LEAST_SHRUNK: u64 = 4 << 20;
 /// A strip of all that is handed on has at most so many bytes, if there are enough strips for that.
 const STRIP_BYTES: u64 = 4 << 20;
 
-/// The program with such calls in repeats.
-pub fn strips(program: Program) -> Program {
-    let slices: Vec<Option<Slices>> = program.kernels.iter().map(Slices::of).collect();
-    let touches = touches(&program);
-    let found = |allowed: &dyn Fn(usize) -> bool| {
-        let mut groups = Groups::new(&program, &slices, allowed);
-        program.steps.iter().enumerate().for_each(|(at, step)| groups.add(at, step));
-        groups.finish()
-    };
-    let shrinking = Shrinking { program: &program, touches: &touches };
-    let mut pays = vec![false; program.steps.len()];
-    for group in found(&|_| true).iter().filter(|g| shrinking.rounds(g).is_some()) {
-        group.calls.iter().for_each(|at| pays[*at] = true);
-    }
-    if !pays.contains(&true) {
+/// The program with such calls in repeats, and in more of them where memory is short.
+pub fn strips(program: Program, memory: u64) -> Program {
+    let sizes = Sizes { least: LEAST_SHRUNK.min(memory), strip: STRIP_BYTES.min(memory) };
+    // Sums are split only for what pays.
+    let all = Plan::of(split(&program, sizes.least, &|_| true), sizes);
+    let kept: Vec<usize> = all.paying().filter_map(|at| all.split.origins.get(&at).copied()).collect();
+    let plan = Plan::of(split(&program, sizes.least, &|at| kept.contains(&at)), sizes);
+    let pays: BTreeSet<usize> = plan.paying().collect();
+    if pays.is_empty() {
         return program;
     }
-    // Calls move only for what pays.
-    let groups = found(&|at| pays[at]);
-    write(&program, &slices, &shrinking, &groups)
+    // And calls move only for that.
+    let groups = plan.groups(&|at| pays.contains(&at));
+    write(&plan, &groups)
 }
 
-fn write(program: &Program, slices: &[Option<Slices>], shrinking: &Shrinking<'_>, groups: &[Group]) -> Program {
-    let Program { name, buffers, kernels, steps, pointers, arena_bytes } = program.clone();
-    let mut writer =
-        Writer { kernels: &kernels, slices, buffers, shared: Shared::default(), next: LoopVar(variables(&steps)) };
+/// Bytes that decide.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// What a group has to hand on to be cut.
+    least: u64,
+    /// The most that one strip of it has, if that can be.
+    strip: u64,
+}
+
+/// A program, what its kernels' rounds touch, and what belongs together in it.
+struct Plan {
+    sizes: Sizes,
+    split: Split,
+    slices: Vec<Option<Slices>>,
+    touches: Vec<usize>,
+}
+
+impl Plan {
+    fn of(split: Split, sizes: Sizes) -> Plan {
+        let kernels = split.program.kernels.iter().enumerate();
+        let slices = kernels.map(|(number, kernel)| match split.parts.get(&(number as u32)) {
+            Some(parts) => Slices::along(kernel, *parts),
+            None => Slices::of(kernel),
+        });
+        Plan { sizes, slices: slices.collect(), touches: touches(&split.program), split }
+    }
+
+    /// The groups if calls at `allowed` places may join others.
+    fn groups(&self, allowed: &dyn Fn(usize) -> bool) -> Vec<Group> {
+        let program = &self.split.program;
+        let mut groups = Groups::new(program, &self.slices, allowed);
+        program.steps.iter().enumerate().for_each(|(at, step)| groups.add(at, step));
+        groups.finish()
+    }
+
+    /// The calls of groups that are worth it, by place.
+    fn paying(&self) -> impl Iterator<Item = usize> {
+        let shrinking = self.shrinking();
+        let groups = self.groups(&|_| true);
+        let calls = groups.into_iter().filter(|group| shrinking.rounds(group).is_some()).flat_map(|group| group.calls);
+        calls.collect::<Vec<usize>>().into_iter()
+    }
+
+    fn shrinking(&self) -> Shrinking<'_> {
+        Shrinking { sizes: self.sizes, program: &self.split.program, touches: &self.touches }
+    }
+}
+
+fn write(plan: &Plan, groups: &[Group]) -> Program {
+    let shrinking = plan.shrinking();
+    let Program { name, buffers, kernels, steps, pointers, arena_bytes } = plan.split.program.clone();
+    let mut writer = Writer {
+        kernels: &kernels,
+        slices: &plan.slices,
+        buffers,
+        shared: Shared::default(),
+        next: LoopVar(variables(&steps)),
+    };
     for group in groups {
         match (shrinking.rounds(group), group.calls.as_slice()) {
             (Some(rounds), _) => writer.repeat(group, &steps, rounds, &shrinking.inside(group)),
@@ -88,6 +141,7 @@ fn variables(steps: &[Step]) -> u32 {
 
 /// Finds what groups hand on.
 struct Shrinking<'p> {
+    sizes: Sizes,
     program: &'p Program,
     touches: &'p [usize],
 }
@@ -115,11 +169,11 @@ impl Shrinking<'_> {
     /// Into how many strips a group is cut, the fewest that are small; `None` if it hands on too little.
     fn rounds(&self, group: &Group) -> Option<u64> {
         let handed: u64 = self.inside(group).iter().map(|b| bytes(&self.program.buffers[*b as usize])).sum();
-        if group.calls.len() < 2 || handed < LEAST_SHRUNK {
+        if group.calls.len() < 2 || handed < self.sizes.least.max(1) {
             return None;
         }
         let strips = (2..=group.rounds).filter(|n| group.rounds.is_multiple_of(*n));
-        strips.clone().find(|n| handed / n <= STRIP_BYTES).or(strips.last())
+        strips.clone().find(|n| handed / n <= self.sizes.strip).or(strips.last())
     }
 }
 

@@ -4,7 +4,7 @@
 //! kernel and products are transformed in kernels of their own, whose results go through memory, so a few channels or a few tiles do not pay. Sums are rounded elsewhere than
 //! in the direct product: `docs/numerics.md` has the bound, and [`Limits::exact`](crate::passes::Limits::exact) refuses the transforms.
 
-use super::padded;
+use super::{Allowed, padded};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::ValueId;
@@ -34,15 +34,6 @@ const FEWEST_CHANNELS: f64 = 16.0;
 const LEAST_GAIN: f64 = 1.2;
 /// In training, transformed kernels may take so many times the memory of the convolution's input and output.
 const LARGEST_KERNEL: f64 = 4.0;
-
-/// What the transforms have to keep to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Allowed {
-    /// Whether they are refused.
-    pub exact: bool,
-    /// Whether the function trains: it transforms kernels in every step, and keeps much else in memory at the time.
-    pub trains: bool,
-}
 
 /// Cycles for one vector of a tile in each transform, as counted in their code: input, kernel, output.
 fn cycles(tile: usize) -> [f64; 3] {

@@ -1,12 +1,11 @@
 //! One strip of a kernel.
 
 use super::slices::{Motion, Slices};
-use crate::ir::loops::{Block, Instruction, Kernel};
+use crate::ir::loops::{Block, Instruction, Kernel, LoopVar};
 
 /// What the kernel does in one of `rounds` strips, and for each buffer how far its section moves from strip to strip.
 pub fn strip(kernel: &Kernel, slices: &Slices, rounds: u64) -> (Kernel, Vec<i64>) {
-    let parallel = kernel.parallel.as_ref().expect("slices are those of a parallel loop");
-    let extent = parallel.extent / rounds;
+    let extent = slices.extent / rounds;
     let distance = |motion: &Motion| match motion {
         Motion::Still => 0,
         Motion::Forward(step) => step * extent,
@@ -17,9 +16,25 @@ pub fn strip(kernel: &Kernel, slices: &Slices, rounds: u64) -> (Kernel, Vec<i64>
         // The last strip ends where the whole did.
         parameter.elements -= distance * (rounds - 1);
     }
-    let body = std::mem::take(&mut strip.body);
-    let all = Instruction::For { var: parallel.var, extent, carried: Vec::new(), body };
-    strip.body = Block { instructions: vec![all] };
-    strip.parallel = None;
+    match &strip.parallel {
+        Some(parallel) if parallel.var == slices.var => {
+            let body = std::mem::take(&mut strip.body);
+            let all = Instruction::For { var: slices.var, extent, carried: Vec::new(), body };
+            strip.body = Block { instructions: vec![all] };
+            strip.parallel = None;
+        }
+        _ => shorten(&mut strip.body, slices.var, extent),
+    }
     (strip, distances.into_iter().map(|d| d as i64).collect())
+}
+
+/// Gives the loop of a variable another extent.
+fn shorten(block: &mut Block, var: LoopVar, rounds: u64) {
+    for instruction in &mut block.instructions {
+        match instruction {
+            Instruction::For { var: own, extent, .. } if *own == var => *extent = rounds,
+            Instruction::For { body, .. } | Instruction::Lanes { body, .. } => shorten(body, var, rounds),
+            _ => {}
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Which calls go hand in hand: each reads what an earlier one of them wrote, strip by strip.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Slices, bytes, called};
 use crate::ir::loops::steps::each_section;
@@ -64,7 +65,7 @@ impl<'p> Groups<'p> {
         let place = slices.and_then(|slices| {
             let mut joined = last.filter_map(|number| Some((number, self.joined(&self.groups[number], call, slices)?)));
             joined.find_map(|(number, rounds)| {
-                let before = self.before(number, &touched)?;
+                let before = self.before(number..self.groups.len(), &touched)?;
                 let passes = number + 1 + before.len() < self.groups.len();
                 (!passes || self.growth(at, &touched) <= 0).then_some((number, rounds, before))
             })
@@ -78,18 +79,53 @@ impl<'p> Groups<'p> {
         group.calls.push(at);
         group.rounds = rounds;
         touched.into_iter().for_each(|(buffer, writes)| *group.touched.entry(buffer).or_default() |= writes);
-        for (moved, from) in before.into_iter().enumerate() {
-            let group = self.groups.remove(from);
+        self.run_first(number, &before);
+        self.join_earlier(number + before.len());
+    }
+
+    /// Moves groups to before group `number`.
+    fn run_first(&mut self, number: usize, before: &[usize]) {
+        for (moved, from) in before.iter().enumerate() {
+            let group = self.groups.remove(*from);
             self.groups.insert(number + moved, group);
         }
     }
 
-    /// The groups behind group `number` that have to run before it so that a call of it may touch these buffers, such as one that packs what the call reads;
+    /// Joins a group with an earlier one that nothing has to stay behind, if it reads what that writes: two operands of a product come from a group each.
+    fn join_earlier(&mut self, number: usize) {
+        let earlier = (0..number).rev().take(MOST_BETWEEN).take_while(|h| self.groups[*h].open);
+        let mut found = earlier.filter_map(|first| {
+            let rounds = self.joined_groups(first, number)?;
+            let before = self.before(first..number, &self.groups[number].touched)?;
+            (before.len() == number - first - 1).then_some((first, rounds, before))
+        });
+        let Some((first, rounds, before)) = found.next() else { return };
+        let Group { calls, touched, .. } = self.groups.remove(number);
+        let group = &mut self.groups[first];
+        group.calls.extend(calls);
+        group.rounds = rounds;
+        touched.into_iter().for_each(|(buffer, writes)| *group.touched.entry(buffer).or_default() |= writes);
+        self.run_first(first, &before);
+    }
+
+    /// The strips of a group that all calls of a later one have joined.
+    fn joined_groups(&self, first: usize, second: usize) -> Option<u64> {
+        let (first, second) = (&self.groups[first], &self.groups[second]);
+        let rounds = gcd(first.rounds, second.rounds);
+        let mut reads = false;
+        for call in second.calls.iter().filter_map(|at| called(&self.program.steps[*at])) {
+            reads |= self.meets_apart(first, call, self.slices[call.kernel as usize].as_ref()?, rounds)?;
+        }
+        (reads && rounds > 1).then_some(rounds)
+    }
+
+    /// The groups behind the first of some that have to run before it so that a call of it may touch these buffers, such as one that packs what the call reads;
     /// `None` if one of them needs the group.
-    fn before(&self, number: usize, touched: &BTreeMap<u32, bool>) -> Option<Vec<usize>> {
+    fn before(&self, groups: Range<usize>, touched: &BTreeMap<u32, bool>) -> Option<Vec<usize>> {
+        let number = groups.start;
         let mut before: Vec<usize> = Vec::new();
         let mut needed = touched.clone();
-        for other in (number + 1..self.groups.len()).rev() {
+        for other in (number + 1..groups.end).rev() {
             let group = &self.groups[other];
             if conflict(&group.touched, &needed) {
                 group.touched.iter().for_each(|(buffer, writes)| *needed.entry(*buffer).or_default() |= *writes);
@@ -125,6 +161,12 @@ impl<'p> Groups<'p> {
     /// The strips of a group that a call has joined; `None` if it reads nothing that they write, or a strip would need another one.
     fn joined(&self, group: &Group, call: &Call, slices: &Slices) -> Option<u64> {
         let rounds = gcd(group.rounds, slices.extent);
+        let reads = self.meets_apart(group, call, slices, rounds)?;
+        (reads && rounds > 1).then_some(rounds)
+    }
+
+    /// Whether a call reads what a group writes, if in so many strips each of the call needs but one of the group.
+    fn meets_apart(&self, group: &Group, call: &Call, slices: &Slices, rounds: u64) -> Option<bool> {
         let parameters = &self.program.kernels[call.kernel as usize].buffers;
         let mut reads = false;
         for (number, (parameter, section)) in parameters.iter().zip(&call.buffers).enumerate() {
@@ -138,7 +180,7 @@ impl<'p> Groups<'p> {
                 return None;
             }
         }
-        (reads && rounds > 1).then_some(rounds)
+        Some(reads)
     }
 
     /// Whether all calls of a group that touch a buffer touch this section of it, each strip a slice of its own.

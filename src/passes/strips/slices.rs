@@ -13,30 +13,37 @@ pub enum Motion {
     Forward(u64),
 }
 
-/// A kernel's outermost loop as seen from its buffers.
+/// A loop of a kernel, the outermost or one over parts that are added up, as seen from its buffers.
 #[derive(Clone, Debug)]
 pub struct Slices {
     pub extent: u64,
-    var: LoopVar,
+    pub var: LoopVar,
     /// Of each parameter.
     pub motions: Vec<Motion>,
     accesses: Accesses,
 }
 
 impl Slices {
-    /// `None` if the kernel has no parallel loop, counts its rounds, or goes through a buffer in different ways.
+    /// The outermost loop; `None` if the kernel has no parallel one, counts its rounds, or goes through a buffer in different ways.
     pub fn of(kernel: &Kernel) -> Option<Slices> {
         let parallel = kernel.parallel.as_ref()?;
-        let accesses = Accesses::of(&kernel.body);
-        if accesses.values.iter().any(|index| index.coefficient(parallel.var) != 0) {
+        Slices::along(kernel, parallel.var)
+    }
+
+    /// The loop of a variable.
+    pub fn along(kernel: &Kernel, var: LoopVar) -> Option<Slices> {
+        let mut accesses = Accesses::of(&kernel.body);
+        accesses.extents.extend(kernel.parallel.iter().map(|parallel| (parallel.var, parallel.extent)));
+        let extent = *accesses.extents.get(&var)?;
+        if accesses.values.iter().any(|index| index.coefficient(var) != 0) {
             return None;
         }
         let motion = |number: usize| match accesses.of_buffer.get(&BufferId(number as u32)) {
-            Some(uses) => motion(uses, parallel.var),
+            Some(uses) => motion(uses, var),
             None => Some(Motion::Still),
         };
         let motions = (0..kernel.buffers.len()).map(motion).collect::<Option<Vec<Motion>>>()?;
-        Some(Slices { extent: parallel.extent, var: parallel.var, motions, accesses })
+        Some(Slices { extent, var, motions, accesses })
     }
 
     /// Whether each of `rounds` strips stays in a slice of its own, of `elements` cut into as many.

@@ -1,0 +1,76 @@
+//! A limit on memory changes what a training step keeps and in which strips it runs, and no bit of what it computes.
+
+use nnc::driver::{Entry, JitOptions};
+use nnc::{Session, Slice, compile};
+
+/// Two residual blocks with batch normalization, a strided convolution and a dense layer: convolutions by transforms and directly, sums over the batch, several readers.
+const RESIDUAL: &str = "
+layer normalized(x, filters, stride = 1) {
+    return x |> conv2d(filters, 3, stride=stride, pad=1, bias=false) |> batch_norm
+}
+layer block(x, filters) {
+    return relu(x + (x |> normalized(filters) |> relu |> normalized(filters)))
+}
+model M {
+    input x: f32[batch, 16, 16, 8]
+    target t: f32[batch, 4]
+    h = x |> normalized(32) |> relu |> block(32) |> block(32) |> normalized(48, stride=2) |> relu
+    y = h |> global_avg_pool2d |> dense(4)
+    output y
+    loss error = mse(y, t)
+}
+train { batch 8; epochs 1; minimize error with momentum(lr=0.05, momentum=0.9) }
+";
+
+/// Blocks of attention and dense layers, as in a language model.
+const ATTENTION: &str = "
+model M {
+    input x: f32[batch, 64, 32]
+    target t: f32[batch, 64, 32]
+    y = x |> transformer_encoder(128, 2, activation=gelu, normalize_first=true) |> transformer_encoder(128, 2, activation=gelu, normalize_first=true)
+    output y
+    loss error = mse(y, t)
+}
+train { batch 8; epochs 1; minimize error with adam(lr=0.01) }
+";
+
+const ROWS: usize = 8;
+
+fn numbers(count: usize, by: f32) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * by).sin()).collect()
+}
+
+/// The parameters after three steps with a limit and so many threads, and the bytes of the workspace.
+fn trained(source: &str, sizes: [usize; 2], memory: Option<u64>, threads: usize) -> (Vec<u8>, usize) {
+    let mut compiled = compile("m.nn", source).unwrap();
+    memory.into_iter().for_each(|limit| compiled.set_memory(limit));
+    let mut session: Session = compiled.jit_with(JitOptions { threads }).unwrap();
+    let [x, t] = sizes.map(|size| numbers(ROWS * size, 0.37));
+    let fields: [(&str, Slice<'_>); 2] = [("x", x.as_slice().into()), ("t", t.as_slice().into())];
+    for _ in 0..3 {
+        session.train_step(&fields).unwrap();
+    }
+    (session.parameter_bytes().to_vec(), session.workspace_bytes(Entry::TrainStep, ROWS))
+}
+
+fn check(source: &str, sizes: [usize; 2], limits: &[u64], most: f64) {
+    let (usual, whole) = trained(source, sizes, None, 1);
+    let mut least = whole;
+    for (number, limit) in limits.iter().enumerate() {
+        let (bytes, workspace) = trained(source, sizes, Some(*limit), 1 + number % 3);
+        assert!(bytes == usual, "other parameters with a limit of {limit}");
+        least = least.min(workspace);
+    }
+    assert!((least as f64) < most * whole as f64, "{least} of {whole} bytes");
+}
+
+#[test]
+fn residual_networks_train_alike() {
+    check(RESIDUAL, [16 * 16 * 8, 4], &[1, 600_000, 1_500_000, 3_000_000], 0.8);
+}
+
+#[test]
+fn transformers_train_alike() {
+    // With less than this, attention would be cut into blocks, whose gradients are added up in another order.
+    check(ATTENTION, [64 * 32; 2], &[5_000_000, 8_000_000], 1.0);
+}
