@@ -172,8 +172,8 @@ impl Shrinking<'_> {
         if group.calls.len() < 2 || handed < self.sizes.least.max(1) {
             return None;
         }
-        let strips = (2..=group.rounds).filter(|n| group.rounds.is_multiple_of(*n));
-        strips.clone().find(|n| handed / n <= self.sizes.strip).or(strips.last())
+        let mut strips = (2..=group.rounds).filter(|n| group.rounds.is_multiple_of(*n));
+        strips.find(|n| handed / n <= self.sizes.strip || *n == group.rounds)
     }
 }
 

@@ -58,9 +58,11 @@ pub fn merge(units: &Units) -> Grouping {
     groups
 }
 
-/// Whether two units may run as one without keeping something for long: no product stands between them, or they are no large ones of the gradient.
+/// Whether two units, of which `b` comes later, may run as one without keeping something for long: no product stands between them, or they are no large ones of the gradient, or
+/// what the later one makes goes into results.
 fn near(units: &Units, a: usize, b: usize) -> bool {
-    units.stage[a] == units.stage[b] || !(units.late[a] && units.late[b])
+    let large_and_late = |unit: usize| units.late[unit] && units.large[unit];
+    units.stage[a] == units.stage[b] || !(large_and_late(a) && large_and_late(b)) || units.ends[b]
 }
 
 impl Grouping {

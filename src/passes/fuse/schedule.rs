@@ -220,9 +220,15 @@ fn late(order: &[usize], grouping: &Grouping, memory: &Memory) -> Vec<usize> {
     for (place, group) in order.iter().enumerate().rev() {
         let places = &waiting.places;
         let first = grouping.after[*group].keys().map(|after| places[after]).min();
+        // Where it would keep what it reads for itself alone, it runs before the last of the others.
+        let others = memory.reads[group].iter().flat_map(|v| &memory.readers[v]).filter_map(|other| places.get(other));
+        let last = others.filter(|other| first.is_some_and(|first| **other < first)).max().copied();
+        let before = |(at, _): Moved| (at, -(places.len() as i64) - 1);
         let moved = first
-            .map(|(at, _)| (at, -(places.len() as i64) - 1))
-            .filter(|moved| memory.sum(memory.made[group].iter()) > waiting.kept(*group, *moved, LONGEST_CHAIN));
+            .into_iter()
+            .chain(last)
+            .map(before)
+            .find(|moved| memory.sum(memory.made[group].iter()) > waiting.kept(*group, *moved, LONGEST_CHAIN));
         waiting.places.insert(*group, moved.unwrap_or((place, 0)));
     }
     let mut out = order.to_vec();

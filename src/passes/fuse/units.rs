@@ -56,8 +56,12 @@ pub struct Units {
     pub alone: Vec<bool>,
     /// Whether the unit computes a tensor of the gradient's half of a training step.
     pub late: Vec<bool>,
+    /// Whether it computes one that no cache holds for long.
+    pub large: Vec<bool>,
     /// How many units with products or nests of their own stand before each.
     pub stage: Vec<usize>,
+    /// Whether a unit works on single elements and all that it makes goes into results, by itself or through others like it.
+    pub ends: Vec<bool>,
     turn: Option<NodeId>,
     /// Pairs of folds of which one finds the other's result as well.
     pub companions: Vec<(usize, usize)>,
@@ -68,6 +72,9 @@ const FEWEST_RESULTS: usize = 64;
 
 /// A tensor of fewer elements is computed wherever it is convenient; the memory that it takes until it is read does not count.
 const SMALLEST_TENSOR: usize = 1 << 14;
+
+/// A tensor of so many elements is better computed late than kept.
+const LARGE_TENSOR: usize = 1 << 19;
 
 impl Units {
     /// One unit for each node that is work of its own and not computed inside another.
@@ -84,7 +91,9 @@ impl Units {
             folds: Vec::new(),
             alone: Vec::new(),
             late: Vec::new(),
+            large: Vec::new(),
             stage: Vec::new(),
+            ends: Vec::new(),
             turn: function.turn(),
             companions: Vec::new(),
         };
@@ -101,7 +110,19 @@ impl Units {
             }
         }
         units.find_companions(function, analysis);
+        units.find_ends(function);
         units
+    }
+
+    fn find_ends(&mut self, function: &Function) {
+        self.ends = vec![false; self.work.len()];
+        for unit in (0..self.work.len()).rev() {
+            let Work::Node(node) = self.work[unit] else { continue };
+            let is_result = function.results.iter().any(|r| r.value.node == node);
+            let readers = &self.after[unit];
+            let direct = |reader: &usize| self.ends[*reader] && !self.folds[*reader] && !self.alone[*reader];
+            self.ends[unit] = !self.folds[unit] && (is_result || !readers.is_empty() && readers.iter().all(direct));
+        }
     }
 
     /// Where the largest element stands is found by looking for it: a fold for the one gives the other.
@@ -134,7 +155,9 @@ impl Units {
             self.of_node.insert(id, unit);
         }
         let behind = matches!(work, Work::Node(id) if self.turn.is_some_and(|turn| id > turn));
-        self.late.push(behind && space.iter().product::<usize>() >= SMALLEST_TENSOR);
+        let elements = space.iter().product::<usize>();
+        self.late.push(behind && elements >= SMALLEST_TENSOR);
+        self.large.push(elements >= LARGE_TENSOR);
         self.after.push(Vec::new());
         for read in &reads {
             if let Some(before) = self.maker(read.value) {

@@ -148,11 +148,11 @@ impl Cuts {
         let last = self.places.len() - 1;
         for to in 1..=last {
             let mut found = Vec::new();
-            for from in 0..to {
+            for (from, before) in choices.iter().enumerate() {
                 let inside = self.kept[to] - self.kept[from] - self.own[from];
                 let at_once = inside + self.beside[from + 1..=to].iter().max().unwrap_or(&0);
                 let again = self.loops[from] == self.loops[to] && to != last && inside > self.widths[to];
-                for (number, choice) in choices[from].iter().enumerate().filter(|(_, c)| c.bytes + at_once <= limit) {
+                for (number, choice) in before.iter().enumerate().filter(|(_, c)| c.bytes + at_once <= limit) {
                     if from + 1 == to {
                         let bytes = choice.bytes + inside + self.own[to];
                         found.push(Choice { bytes, flops: choice.flops, from: Some((from, number, false)) });

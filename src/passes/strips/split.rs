@@ -152,7 +152,7 @@ impl Sum {
         let in_a_part = range.0 >= 0 && range.1 < i128::from(elements);
         let whole = kernel.buffers[buffer.0 as usize].elements == elements * sum.extent;
         let large = is_arena(place) && bytes(place) >= least && sum.extent >= FEWEST_PARTS;
-        (from_zero && adds && in_a_part && whole && large).then(|| Sum { parts: *buffer, elements, address: within })
+        (from_zero && adds && in_a_part && whole && large).then_some(Sum { parts: *buffer, elements, address: within })
     }
 
     /// A kernel with the total as one more parameter.
