@@ -188,7 +188,7 @@ impl Analysis {
     }
 
     /// Finds what is cheaper to compute again than to keep: constants, one step on single elements, conversions to
-    /// something no smaller, and [steps](Self::is_step) on each element of a large tensor that is in memory anyway.
+    /// something no smaller, and [steps](Self::step_of) on each element of a large tensor that is in memory anyway.
     fn find_free(&mut self, function: &Function) {
         let readers = self.readers(function);
         // How many steps away from memory each node is.

@@ -225,6 +225,8 @@ impl Units {
         let space = view::squeezed(analysis.sizes_of(value));
         let work = Work::Copy { value, result: number as u32 };
         let unit = self.push(work, space, vec![UnitRead { value, same_point: false }], false, true);
+        self.stage.push(self.stage.last().map_or(0, |before| before + 1));
+        self.ends.push(true);
         for reader in self.readers(old) {
             if reader.0 != unit {
                 self.add_edge(Edge { before: reader.0, after: unit, same_point: false });
