@@ -34,6 +34,16 @@ pub(super) struct Settled {
 pub(super) fn settle(
     subject: &Subject<'_>,
     known: Tuning,
+    found: Vec<Found>,
+    until: Instant,
+) -> Result<Settled, Error> {
+    settle_by(|old, new, until| subject.share(old, new, until), known, found, until)
+}
+
+/// [`settle`] by any comparison: the time with the second choices as a share of that with the first ones, or `None` if there is no time.
+fn settle_by(
+    mut compare: impl FnMut(&Tuning, &Tuning, Instant) -> Result<Option<f64>, Error>,
+    known: Tuning,
     mut found: Vec<Found>,
     until: Instant,
 ) -> Result<Settled, Error> {
@@ -43,7 +53,7 @@ pub(super) fn settle(
     let mut settled = Settled { tuning: known, kept: Vec::new(), dropped: Vec::new(), share: None };
     found.sort_by(|a, b| b.gain().total_cmp(&a.gain()));
     let all = with(&settled.tuning, &found);
-    match subject.share(&settled.tuning, &all, choosing)? {
+    match compare(&settled.tuning, &all, choosing)? {
         _ if found.is_empty() => {}
         Some(share) if share <= 1.0 => {
             (settled.tuning, settled.kept) = (all, found);
@@ -51,7 +61,7 @@ pub(super) fn settle(
         Some(_) => {
             for one in found {
                 let more = with(&settled.tuning, std::slice::from_ref(&one));
-                match subject.share(&settled.tuning, &more, choosing)? {
+                match compare(&settled.tuning, &more, choosing)? {
                     Some(share) if share <= 1.0 => {
                         settled.tuning = more;
                         settled.kept.push(one);
@@ -64,8 +74,9 @@ pub(super) fn settle(
         None => {}
     }
     // What has been chosen by a comparison looks better in it than it is: another one says what was gained.
-    settled.share = subject.share(&none, &settled.tuning, until)?;
+    settled.share = compare(&none, &settled.tuning, until)?;
     if settled.share.is_some_and(|share| share > 1.0) && !settled.kept.is_empty() {
+        settled.dropped.append(&mut settled.kept);
         settled = Settled { tuning: before, dropped: settled.dropped, ..Settled::default() };
     }
     Ok(settled)
@@ -91,5 +102,66 @@ impl Subject<'_> {
     fn whole(&self, tuning: &Tuning) -> Result<Loops, Error> {
         let limits = Limits { tuning: Arc::new(tuning.clone()), ..self.limits.clone() };
         stages::finish_untiled(self.function, self.program.clone(), &limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::passes::tile::{Choice, Left, Outermost, ProductKey, Right, TileShape};
+
+    fn choice(right: Right) -> Choice {
+        let shape = TileShape { rows: 6, columns: 16 };
+        Choice { shape, right, left: Left::InPlace, outermost: Outermost::Rounds }
+    }
+
+    fn found(name: &str) -> Found {
+        let key = ProductKey::from_text(name.into());
+        Found { key, usual: choice(Right::InPlace), choice: choice(Right::Packed), share: 0.9, weight: 1.0 }
+    }
+
+    fn names(found: &[Found]) -> Vec<&str> {
+        found.iter().map(|one| one.key.as_str()).collect()
+    }
+
+    /// What becomes of `a` and `b` where the answers of the comparisons are these, in turn.
+    fn settled(answers: &[Option<f64>]) -> Settled {
+        let mut answers = answers.iter().copied();
+        let until = Instant::now() + Duration::from_secs(60);
+        let compare = |_: &Tuning, _: &Tuning, _| Ok(answers.next().expect("as many answers as comparisons"));
+        let settled = settle_by(compare, Tuning::for_threads(1), vec![found("a"), found("b")], until).unwrap();
+        assert_eq!(answers.next(), None);
+        settled
+    }
+
+    #[test]
+    fn all_are_kept_where_the_whole_is_faster_with_all() {
+        let settled = settled(&[Some(0.9), Some(0.95)]);
+        assert_eq!((names(&settled.kept), names(&settled.dropped)), (vec!["a", "b"], vec![]));
+        assert_eq!(settled.tuning.choices.len(), 2);
+    }
+
+    #[test]
+    fn what_slows_the_whole_is_dropped() {
+        let settled = settled(&[Some(1.1), Some(0.9), Some(1.2), Some(0.9)]);
+        assert_eq!((names(&settled.kept), names(&settled.dropped)), (vec!["a"], vec!["b"]));
+        assert_eq!(settled.tuning.choices.len(), 1);
+    }
+
+    #[test]
+    fn what_gains_nothing_in_the_end_is_dropped_too() {
+        let all = settled(&[Some(0.99), Some(1.01)]);
+        assert_eq!((names(&all.kept), names(&all.dropped)), (vec![], vec!["a", "b"]));
+        let one = settled(&[Some(1.1), Some(1.2), Some(0.99), Some(1.01)]);
+        assert_eq!((names(&one.kept), names(&one.dropped)), (vec![], vec!["a", "b"]));
+        assert!(all.tuning.choices.is_empty() && one.tuning.choices.is_empty());
+    }
+
+    #[test]
+    fn what_there_was_no_time_for_is_in_neither_list() {
+        let settled = settled(&[Some(1.1), Some(1.2), None, None]);
+        assert_eq!((names(&settled.kept), names(&settled.dropped)), (vec![], vec!["a"]));
     }
 }
