@@ -48,7 +48,7 @@ fn case(label: &str, function: &Function) -> Case {
     for pass in GRAPH_PASSES {
         function = pass.apply(&function).expect("a pass runs");
     }
-    let mut program = lower::lower(&fuse::fuse(&function)).expect("the function lowers");
+    let mut program = lower::lower(&fuse::fuse(&function, &Limits::default())).expect("the function lowers");
     for pass in LOOP_PASSES {
         program = (pass.run)(program, &Limits::default()).expect("a pass runs");
     }

@@ -7,6 +7,7 @@ mod average;
 pub mod bytes;
 mod dump;
 mod error;
+mod fit;
 mod format;
 pub mod header;
 pub mod layout;
@@ -33,6 +34,7 @@ use crate::passes::Limits;
 
 pub use dump::Stage;
 pub use error::{Error, SourceErrors};
+pub use fit::Excess;
 pub use format::{Formatted, format_file, format_stream};
 pub use object::{Object, ObjectOptions};
 pub use profile::{CallProfile, Profile, quantile};
@@ -98,6 +100,8 @@ pub struct Compiled {
     model: CheckedModel,
     /// Sizes of symbolic dims given from outside (`--size t=32`).
     extra_sizes: Sizes,
+    /// The limit of [`set_memory`](Self::set_memory).
+    memory: Option<u64>,
     /// See [`set_memory`](Self::set_memory), [`set_exact`](Self::set_exact) and [`tune_session`](Self::tune_session).
     limits: Limits,
 }
@@ -150,7 +154,7 @@ pub fn compile_with(name: &str, source: &str, settings: &Settings) -> Result<Com
     match check(&project, settings) {
         Ok(mut model) if diagnostics.iter().all(|d| d.severity != Severity::Error) => {
             model.warnings.splice(0..0, diagnostics);
-            Ok(Compiled { project, model, extra_sizes: Sizes::new(), limits: Limits::default() })
+            Ok(Compiled { project, model, extra_sizes: Sizes::new(), memory: None, limits: Limits::default() })
         }
         Ok(_) => Err(Error::source(diagnostics, project.sources)),
         Err(errors) => {
@@ -181,11 +185,13 @@ impl Compiled {
         self.extra_sizes.insert(Symbol(symbol.into()), size);
     }
 
-    /// Limits the bytes of what a training step keeps for its gradients, 1 GiB by default. Where the rounds of `scan`s keep more, long ones keep only the carries
-    /// at about the square root of their rounds and run the others again. Where the rest of the step would keep more, also dear values are computed again.
-    /// Products are not, so the limit may not be reached. Results are the same but for the order in which gradients of `scan`s are added up.
+    /// Limits the workspace of each entry point, beside parameters, optimizer state, inputs and outputs. What a training step does not keep is computed again, products
+    /// included, and what is handed on is handed on in strips; long `scan`s keep only the carries at about the square root of their rounds and run the others again. Where that is
+    /// not enough, [`Session::excess`] says so. Results are the same but for the order in which some gradients are added up: those of `scan`s, of attention in
+    /// blocks and of large kernels of convolutions. Without a limit, what gradients keep is meant to stay within 1 GiB.
     pub fn set_memory(&mut self, bytes: u64) {
-        self.limits.memory = bytes;
+        self.memory = Some(bytes);
+        (self.limits.memory, self.limits.aim) = (bytes, bytes);
     }
 
     /// Whether convolutions are sums of all their products, even where Winograd's transforms, which round more, are faster.
@@ -315,7 +321,9 @@ impl Compiled {
         target: &Target,
         observer: &mut dyn Observer,
     ) -> Result<Lowered, Error> {
-        stages::lower(self.function(entry)?, sizes, &self.limits_for(target), observer)
+        let function = self.function(entry)?;
+        let limits = self.fitting(function, sizes, &self.limits_for(target))?;
+        stages::lower(function, sizes, &limits, observer)
     }
 
     /// What passes may use and do for a machine.
@@ -328,7 +336,8 @@ impl Compiled {
     /// # Errors
     /// As [`program`](Self::program).
     pub fn apart(&self, entry: Entry, sizes: &Sizes) -> Result<Vec<(String, String, &'static str)>, Error> {
-        stages::apart(self.function(entry)?, sizes, &self.limits)
+        let function = self.function(entry)?;
+        stages::apart(function, sizes, &self.fitting(function, sizes, &self.limits_for(&Target::host()))?)
     }
 
     /// Operations and bytes of one call of an entry on `rows` rows; `None` if a size is not a number.

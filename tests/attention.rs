@@ -71,7 +71,7 @@ fn function(source: &str, entry: Entry, rows: usize) -> Function {
 
 fn pass(name: &str, function: &Function, memory: u64) -> Function {
     let pass = GRAPH_PASSES.iter().find(|p| p.name == name).unwrap();
-    pass.apply_within(function, &Limits { memory, ..Limits::default() }).unwrap()
+    pass.apply_within(function, &Limits::within(memory)).unwrap()
 }
 
 /// With limits under which all weights fit, one head or a few, some of its queries, and the fewest that a block has.

@@ -5,9 +5,11 @@ mod programs;
 #[path = "programs/writer.rs"]
 mod writer;
 
+use nnc::codegen::Backend;
 use nnc::ir::dim::Dim;
 use nnc::ir::graph::{Argument, Function, ResultRole, Role, ValueId};
 use nnc::ir::interpret;
+use nnc::ir::loops::{Program, Step};
 use nnc::ir::ops::convolve::Convolve;
 use nnc::ir::ops::pad::Pad;
 use nnc::ir::ops::spatial::Geometry;
@@ -17,7 +19,7 @@ use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::tensor::Tensor;
 use nnc::ir::types::DType;
 use nnc::passes::tile;
-use nnc::passes::{GRAPH_PASSES, Limits, fuse, lower, plan_memory};
+use nnc::passes::{GRAPH_PASSES, LOOP_PASSES, Limits, fuse, lower, plan_memory};
 use programs::agreement::{self, agree};
 use programs::*;
 use writer::Writer;
@@ -198,17 +200,52 @@ fn transformed_kernels_follow_each_other_in_memory() {
     }
     writer.result("y", ResultRole::Output, x);
     let function = through_passes(writer.finish_raw(), false);
-    let program = plan_memory::plan(tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), &Limits::default()));
+    let program = plan_memory::plan(tile::tile(
+        lower::lower(&fuse::fuse(&function, &Limits::default())).unwrap(),
+        &Limits::default(),
+    ));
     let kernel = 36 * 128 * 128 * 4;
     // One transformed, and once more in panels.
     assert!(program.arena_bytes > kernel, "nothing is transformed");
     assert!(program.arena_bytes < 3 * kernel, "{} bytes for kernels of {kernel}", program.arena_bytes);
 }
 
+/// The loops of a function as they are compiled, or without one pass.
+fn loops_without(function: &Function, pass: Option<&str>) -> Program {
+    let limits = Limits::default();
+    let mut program = lower::lower(&fuse::fuse(function, &limits)).unwrap();
+    for one in LOOP_PASSES.iter().filter(|one| Some(one.name) != pass) {
+        program = (one.run)(program, &limits).unwrap();
+    }
+    program
+}
+
+/// What is handed on here is larger than what strips are for, so they are made without any limit on memory.
+#[test]
+fn strips_give_the_bits_of_whole_arrays() {
+    let border = Geometry { low: vec![1; 2], high: vec![1; 2], ..Geometry::plain(2) };
+    let function = through_passes(function(&border, DType::F32, &[4, 32, 32, 64], &[3, 3, 64, 64]), false);
+    let arguments = random_arguments(&function);
+    let (strips, whole) = (loops_without(&function, None), loops_without(&function, Some("strips")));
+    assert!(strips.steps.iter().any(|step| matches!(step, Step::Repeat(_))), "nothing runs in strips");
+    assert!(strips.arena_bytes < whole.arena_bytes, "{} and {} bytes", strips.arena_bytes, whole.arena_bytes);
+    let [wide, cranelift] = nnc::codegen::backends();
+    let run = |backend: &dyn Backend, program: &Program, threads: usize| {
+        let loaded = backend.jit(std::slice::from_ref(program)).unwrap();
+        let pool = (threads > 1).then(|| nn_rt::Pool::new(threads));
+        run_loaded(&*loaded, program, memory_of(program, &arguments), pool.as_ref())
+    };
+    let expected = run(wide, &whole, 1);
+    for (backend, threads) in [(wide, 1), (wide, 2), (wide, 3), (cranelift, 2)] {
+        let what = format!("{} with {threads} threads", backend.name());
+        agreement::same(&what, &whole, &expected, &run(backend, &strips, threads)).unwrap();
+    }
+}
+
 #[test]
 fn nothing_is_copied_for_windows() {
     let function = through_passes(function(&Geometry::plain(2), DType::F32, &[8, 14, 14, 16], &[3, 3, 16, 32]), true);
-    let program = tile::tile(lower::lower(&fuse::fuse(&function)).unwrap(), &Limits::default());
+    let program = tile::tile(lower::lower(&fuse::fuse(&function, &Limits::default())).unwrap(), &Limits::default());
     let input = 8 * 14 * 14 * 16;
     let largest = program.buffers.iter().map(|b| b.elements).max().unwrap();
     assert!(largest <= 3 * input, "a buffer has {largest} elements, the input {input}");

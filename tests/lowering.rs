@@ -28,7 +28,7 @@ use nnc::ir::graph::{Argument, Function, FunctionResult, ResultRole, Role};
 use nnc::ir::ops::{Op, Sample};
 use nnc::ir::scalar::{Monoid, ScalarFunction as F};
 use nnc::ir::types::DType;
-use nnc::passes::{fuse, lower};
+use nnc::passes::{Limits, fuse, lower};
 use programs::agreement::agree;
 use programs::*;
 use writer::Writer;
@@ -86,7 +86,7 @@ fn training_steps_of_many_shapes() {
 #[test]
 fn a_gradient_and_its_optimizer_update_are_one_kernel() {
     let function = train_step(8, &[16, 4]);
-    let fused = fuse::fuse(&function);
+    let fused = fuse::fuse(&function, &Limits::default());
     let group = fused.groups.iter().find(|g| g.stores.len() == 3 && g.space == [16, 4]).expect("one group stores all");
     assert!(matches!(group.kind, fuse::Kind::Contract(_)));
     let copies = fused.groups.iter().filter(|g| g.kind == fuse::Kind::Copy).count();
@@ -221,7 +221,7 @@ fn kernels_of_the_same_shape_are_kept_once() {
         let sum = w.b.reduce(Monoid::Sum, value, &[1], false).unwrap();
         w.result(name, ResultRole::Output, sum);
     }
-    let program = lower::lower(&fuse::fuse(&w.finish())).unwrap();
+    let program = lower::lower(&fuse::fuse(&w.finish(), &Limits::default())).unwrap();
     let names: Vec<&str> = program.kernels.iter().map(|k| k.name.as_str()).collect();
     assert_eq!(names, ["reduce_sum_8x4"]);
     assert_eq!(program.steps.len(), 2);
@@ -235,7 +235,7 @@ fn kernels_of_the_same_content_are_kept_once_whatever_their_names() {
         let y = w.map(F::Exp, &[x]);
         w.result(name, ResultRole::Output, y);
     }
-    let program = lower::lower(&fuse::fuse(&w.finish_raw())).unwrap();
+    let program = lower::lower(&fuse::fuse(&w.finish_raw(), &Limits::default())).unwrap();
     assert_eq!((program.kernels.len(), program.steps.len()), (1, 2));
 }
 
@@ -251,7 +251,7 @@ fn a_fused_function_reads_well() {
     w.result("y", ResultRole::Output, y);
     let least = w.b.reduce(Monoid::Min, y, &[0], false).unwrap();
     w.result("least", ResultRole::Metric, least);
-    insta::assert_snapshot!(fuse::fuse(&w.finish()), @r"
+    insta::assert_snapshot!(fuse::fuse(&w.finish(), &Limits::default()), @r"
     fused test {
       group 0 contract [4, 2] {
         %3: f32[4, 2] = contract(x, w, left=[0, 2], right=[2, 1], result=[0, 1])

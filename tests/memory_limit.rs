@@ -1,6 +1,6 @@
 //! A limit on memory changes what a training step keeps and in which strips it runs, and no bit of what it computes.
 
-use nnc::driver::{Entry, JitOptions};
+use nnc::driver::{Entry, Excess, JitOptions};
 use nnc::{Session, Slice, compile};
 
 /// Two residual blocks with batch normalization, a strided convolution and a dense layer: convolutions by transforms and directly, sums over the batch, several readers.
@@ -62,6 +62,32 @@ fn check(source: &str, sizes: [usize; 2], limits: &[u64], most: f64) {
         least = least.min(workspace);
     }
     assert!((least as f64) < most * whole as f64, "{least} of {whole} bytes");
+}
+
+/// The bytes of the workspace with a limit, and whether they are said to be too many.
+fn planned(source: &str, memory: Option<u64>) -> (u64, Option<Excess>) {
+    let mut compiled = compile("m.nn", source).unwrap();
+    memory.into_iter().for_each(|limit| compiled.set_memory(limit));
+    let mut session: Session = compiled.jit_with(JitOptions { threads: 1 }).unwrap();
+    session.prepare(Entry::TrainStep, ROWS).unwrap();
+    (session.workspace_bytes(Entry::TrainStep, ROWS) as u64, session.excess(Entry::TrainStep, ROWS))
+}
+
+#[test]
+fn a_limit_is_kept_to_or_said_to_be_exceeded() {
+    for source in [RESIDUAL, ATTENTION] {
+        let (whole, excess) = planned(source, None);
+        assert_eq!(excess, None);
+        let (least, excess) = planned(source, Some(1));
+        assert_eq!(excess, Some(Excess { entry: Entry::TrainStep, rows: ROWS, bytes: least, limit: 1 }));
+        for tenths in [5, 7, 9] {
+            let limit = whole / 10 * tenths;
+            let (bytes, excess) = planned(source, Some(limit));
+            assert_eq!(excess.is_some(), bytes > limit, "{bytes} bytes, a limit of {limit}: {excess:?}");
+            // What can be kept to with another limit can be kept to with this one, but for a few percent.
+            assert!(bytes <= limit.max(least + least / 20), "{bytes} bytes, a limit of {limit}, at least {least}");
+        }
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Bench {
             let batch = [(entry, self.rows(&compiled))];
             let shares = (global.threads(), parts);
             self.tune.run(console, shares, |tune, listener| compiled.tune_session(&batch, tune, listener))?;
-            self.measure_one(entry, compiled, global)
+            self.measure_one(entry, compiled, console, global)
         };
         entries.into_iter().map(measure).collect()
     }
@@ -127,7 +127,13 @@ impl Bench {
         self.batch.and_then(|b| usize::try_from(b).ok()).unwrap_or(compiled.nominal_rows())
     }
 
-    fn measure_one(&self, entry: Entry, compiled: Compiled, global: &Global) -> Result<Measured, Failure> {
+    fn measure_one(
+        &self,
+        entry: Entry,
+        compiled: Compiled,
+        console: &Console,
+        global: &Global,
+    ) -> Result<Measured, Failure> {
         let batch = self.rows(&compiled);
         let fields = synthetic::batch(&compiled, batch)?;
         let fields = synthetic::slices(&fields);
@@ -135,6 +141,7 @@ impl Bench {
         let start = std::time::Instant::now();
         session.prepare(entry, batch)?;
         let compile_ms = 1e3 * start.elapsed().as_secs_f64();
+        session.excess(entry, batch).into_iter().for_each(|excess| console.warn(excess.to_string()));
         let once = session.profile(entry, &fields, 3, false)?.median();
         let wanted = (SECONDS / once.max(1e-9)).clamp(LEAST_CALLS, MOST_CALLS);
         let turns = self.repeat.map_or(wanted as usize, |n| usize::try_from(n).unwrap_or(usize::MAX));

@@ -137,6 +137,7 @@ impl Compile {
     ) -> Result<(), Failure> {
         let header = self.header.clone().unwrap_or_else(|| output.with_extension("h"));
         let object = compiled.object(options)?;
+        object.excesses.iter().for_each(|excess| console.warn(excess.to_string()));
         write(output, &object.bytes)?;
         write(&header, object.header.as_bytes())?;
         let (object_name, header_name) = (output.display().to_string(), header.display().to_string());

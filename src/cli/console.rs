@@ -53,6 +53,11 @@ impl Console {
         }
     }
 
+    /// A warning that is about no place in a file.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.report(&[Diagnostic::warning_without_place(text)], &Sources::default());
+    }
+
     /// Diagnostics on standard error, and as objects with `--json`.
     pub fn report(&self, diagnostics: &[Diagnostic], sources: &Sources) {
         for diagnostic in diagnostics {

@@ -115,7 +115,7 @@ fn total(measured: &Measured) -> Total {
         batch: measured.batch,
         threads: measured.threads,
         us: 1e6 * profile.median(),
-        in_kernels: profile.in_kernels() / profile.median(),
+        in_kernels: profile.in_kernels(),
         gflops,
         peak_share: measured.peak_share(gflops),
         peak_gflops: 1e-9 * profile.peak,

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
 use super::values::{seconds_text, tables_text, values_text};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Sources};
 use crate::formats::tensorboard::EventFile;
 use crate::frontend::model::MAIN_PHASE;
 use crate::train::event::{Epoch, Event, Start, Values};
@@ -196,6 +196,10 @@ impl Listener for Reporter<'_> {
         self.console.object(event);
         self.describe(event);
         Ok(())
+    }
+
+    fn warning(&mut self, warning: &Diagnostic) {
+        self.console.report(std::slice::from_ref(warning), &Sources::default());
     }
 
     fn progress(&mut self, progress: &Progress<'_>) {

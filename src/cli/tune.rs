@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::Failure;
 use super::console::Console;
-use crate::diag::{Diagnostic, Severity, Sources};
 use crate::driver::{Error, TuneEvent, TuneOptions, Tuned, cache_folder};
 
 /// The flag.
@@ -60,10 +59,7 @@ fn show(console: &Console, event: &TuneEvent) {
             console.object(&line);
             console.progress(&line.text());
         }
-        TuneEvent::Warning(text) => {
-            let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::error_without_place(text) };
-            console.report(&[warning], &Sources::default());
-        }
+        TuneEvent::Warning(text) => console.warn(text),
     }
 }
 

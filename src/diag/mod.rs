@@ -78,6 +78,11 @@ impl Diagnostic {
         }
     }
 
+    /// A warning with no place in a source file.
+    pub fn warning_without_place(message: impl Into<String>) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error_without_place(message) }
+    }
+
     /// The word under the primary place.
     pub fn primary(mut self, text: impl Into<String>) -> Self {
         if let Some(label) = self.labels.first_mut() {

@@ -7,9 +7,10 @@ use crate::ir::types::{DType, ShapeText, TensorType};
 use crate::passes::Limits;
 
 use super::error::Error;
+use super::fit::Excess;
 use super::header::{CArgument, CFunction, CKind, Interface};
 use super::layout::Layout;
-use super::stages::{self, Lowered, Quiet};
+use super::stages::Lowered;
 use super::{Compiled, Entry};
 
 /// What goes into an object file.
@@ -29,6 +30,8 @@ pub struct ObjectOptions {
 pub struct Object {
     pub bytes: Vec<u8>,
     pub header: String,
+    /// The entries that take more memory than the limit.
+    pub excesses: Vec<Excess>,
 }
 
 /// Offsets in the training state behind the optimizer's block: seed (two words), step, epoch.
@@ -60,6 +63,7 @@ impl Compiled {
             programs: Vec::new(),
             wrappers: Vec::new(),
             functions: Vec::new(),
+            excesses: Vec::new(),
         };
         for entry in self.wanted_entries(options)? {
             writer.entry(entry, &options.batches)?;
@@ -108,6 +112,7 @@ struct ObjectWriter<'a> {
     programs: Vec<Program>,
     wrappers: Vec<EntryWrapper>,
     functions: Vec<CFunction>,
+    excesses: Vec<Excess>,
 }
 
 impl ObjectWriter<'_> {
@@ -129,7 +134,9 @@ impl ObjectWriter<'_> {
         };
         for rows in rows {
             let sizes = self.compiled.sizes(rows)?;
-            let Lowered { function, mut program, .. } = stages::lower(symbolic, &sizes, &self.limits, &mut Quiet)?;
+            let lowered = self.compiled.lower(symbolic, &sizes, &self.limits)?;
+            self.excesses.extend(self.compiled.excess(entry, rows, lowered.workspace_bytes()));
+            let Lowered { function, mut program, .. } = lowered;
             program.name = format!("{}_{rows}", entry.name());
             let signature = Signature::new(kind, symbolic, &function, rows);
             let pointers = self.pointers(&signature, &function);
@@ -232,12 +239,12 @@ impl ObjectWriter<'_> {
             batch: self.compiled.nominal_rows(),
             workspace_bytes: workspace_bytes as usize,
         };
-        Ok(Object { bytes, header: interface.header() })
+        Ok(Object { bytes, header: interface.header(), excesses: self.excesses })
     }
 }
 
 /// A training step that says its losses only: `eval` computes metrics, and a product that trains need not pay for them.
-fn without_metrics(function: &Function) -> Function {
+pub(super) fn without_metrics(function: &Function) -> Function {
     let mut function = function.clone();
     function.results.retain(|r| r.role != ResultRole::Metric);
     function

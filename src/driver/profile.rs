@@ -35,6 +35,8 @@ pub struct Profile {
     pub whole: Vec<f64>,
     /// In the order of the program.
     pub calls: Vec<CallProfile>,
+    /// Of each turn, the time that its kernels took one by one as a part of the whole call beside them; ascending.
+    pub accounted: Vec<f64>,
     /// The highest rate of multiply-adds that one thread reached beside the turns, in operations a second.
     pub peak: f64,
 }
@@ -45,9 +47,9 @@ impl Profile {
         quantile(&self.whole, 0.5)
     }
 
-    /// The time that the kernels account for, in seconds.
+    /// The part of a call's time that its kernels account for: the median over the turns, since a machine is now faster, now slower.
     pub fn in_kernels(&self) -> f64 {
-        self.calls.iter().map(|c| c.seconds).sum()
+        quantile(&self.accounted, 0.5)
     }
 
     /// Operations of one call of the entry.
@@ -97,7 +99,7 @@ const LOOKS: usize = 201;
 fn measure(loaded: &LoadedEntry, run: &Run<'_>, turns: usize, by_kernel: bool) -> Profile {
     let mut probe = machine::Probe::new();
     let mut host = Host::new(loaded, run);
-    let mut whole = Vec::with_capacity(turns);
+    let (mut whole, mut accounted) = (Vec::with_capacity(turns), Vec::new());
     let mut samples: Vec<Vec<f64>> = vec![Vec::with_capacity(turns); host.times.len()];
     let mut peak = 0f64;
     host.whole();
@@ -108,14 +110,17 @@ fn measure(loaded: &LoadedEntry, run: &Run<'_>, turns: usize, by_kernel: bool) -
         }
         let start = Instant::now();
         host.whole();
-        whole.push((start.elapsed().as_secs_f64() - host.clock).max(0.0));
+        let seconds = (start.elapsed().as_secs_f64() - host.clock).max(0.0);
+        whole.push(seconds);
         if by_kernel {
             host.times.fill(0.0);
             host.steps(&loaded.program.steps);
+            accounted.push(host.times.iter().sum::<f64>() / seconds.max(f64::MIN_POSITIVE));
             samples.iter_mut().zip(&host.times).for_each(|(samples, time)| samples.push(*time));
         }
     }
     whole.sort_by(f64::total_cmp);
+    accounted.sort_by(f64::total_cmp);
     let program = &loaded.program;
     let rounds = rounds_of(&program.steps, 1);
     let calls =
@@ -124,7 +129,7 @@ fn measure(loaded: &LoadedEntry, run: &Run<'_>, turns: usize, by_kernel: bool) -
             let kernel = &program.kernels[call.kernel as usize];
             CallProfile { kernel: kernel.name.clone(), rounds, cost: cost(kernel), seconds: quantile(&samples, 0.5) }
         });
-    Profile { whole, calls: if by_kernel { calls.collect() } else { Vec::new() }, peak }
+    Profile { whole, calls: if by_kernel { calls.collect() } else { Vec::new() }, accounted, peak }
 }
 
 /// How often each call runs, in the order of the text.

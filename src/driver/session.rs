@@ -14,9 +14,10 @@ use crate::passes::{self, Limits};
 
 use super::bytes::AlignedBytes;
 use super::error::Error;
+use super::fit::Excess;
 use super::layout::{Layout, Slot};
 use super::slice::{Output, Slice};
-use super::stages::{self, Lowered, Quiet};
+use super::stages::Lowered;
 use super::{Compiled, Entry};
 
 /// How code is compiled into memory.
@@ -327,11 +328,11 @@ impl Session {
         }
         let sizes = self.compiled.sizes(rows)?;
         let limits = Limits { ahead: entry.has_ahead(), ..self.compiled.limits_for(&Target::host()) };
-        let Lowered { function, program, ahead } =
-            stages::lower(self.compiled.function(entry)?, &sizes, &limits, &mut Quiet)?;
+        let lowered = self.compiled.lower(self.compiled.function(entry)?, &sizes, &limits)?;
+        let workspace_bytes = lowered.workspace_bytes() as usize;
+        let Lowered { function, program, ahead } = lowered;
         let programs: Vec<Program> =
             [Some(&program), ahead.as_ref().map(|a| &a.program)].into_iter().flatten().cloned().collect();
-        let workspace_bytes = programs.iter().map(|p| p.arena_bytes as usize).max().unwrap_or(0);
         let code = codegen::backends()[0].jit(&programs)?;
         let handed = ahead.map(|ahead| Handed {
             blocks: ahead.handed.iter().map(|(dtype, n)| AlignedBytes::zeroed(*n as usize * dtype.bytes())).collect(),
@@ -353,6 +354,11 @@ impl Session {
     /// Bytes of workspace that an entry point compiled for `rows` uses; 0 if it has not been compiled.
     pub fn workspace_bytes(&self, entry: Entry, rows: usize) -> usize {
         self.entries.get(&(entry, rows)).map_or(0, |l| l.program.arena_bytes as usize)
+    }
+
+    /// Whether a compiled entry point takes more memory than the limit, since nothing less can be kept to.
+    pub fn excess(&self, entry: Entry, rows: usize) -> Option<Excess> {
+        self.compiled.excess(entry, rows, self.workspace_bytes(entry, rows) as u64)
     }
 
     fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {

@@ -37,6 +37,13 @@ pub struct Lowered {
     pub ahead: Option<Ahead>,
 }
 
+impl Lowered {
+    /// Bytes of the workspace that a call takes, or what is computed ahead of it.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.program.arena_bytes.max(self.ahead.as_ref().map_or(0, |ahead| ahead.program.arena_bytes))
+    }
+}
+
 /// A program that runs when parameters have changed.
 #[derive(Clone, Debug)]
 pub struct Ahead {
@@ -164,7 +171,7 @@ fn fuse(
         debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
         clock.stage(pass.name, &|| function.to_string())?;
     }
-    let fused = passes::fuse::fuse(&function);
+    let fused = passes::fuse::fuse(&function, limits);
     clock.stage("fuse", &|| fused.to_string())?;
     Ok((function, fused))
 }

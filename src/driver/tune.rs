@@ -165,7 +165,9 @@ impl Tuner<'_> {
         let threads = self.tuning.threads;
         let usual = self.compiled.limits_for(&Target::host());
         let limits = Limits { ahead: job.ahead, tuning: Arc::new(Tuning::for_threads(threads)), ..usual };
-        let (function, program) = stages::untiled(&job.function, &self.compiled.sizes(job.rows)?, &limits)?;
+        let sizes = self.compiled.sizes(job.rows)?;
+        let limits = self.compiled.fitting(&job.function, &sizes, &limits)?;
+        let (function, program) = stages::untiled(&job.function, &sizes, &limits)?;
         let groups = search::groups(tile::products(&program, &limits));
         let subject = Subject { function: &function, program: &program, limits: &limits, pool: self.pool };
 

@@ -51,8 +51,12 @@ pub struct PassError {
 /// What passes may use and do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that gradients keep, of the rounds of loops beside their carries and of everything else: see [`segment`] and [`recompute`].
+    /// Bytes of memory for what changes the order of sums where memory is short: the rounds of loops that are kept, attention in blocks, parts of
+    /// kernels' gradients.
     pub memory: u64,
+    /// Bytes of memory for what changes no bit: what is kept of the forward half, what becomes one kernel, what runs in strips. Passes estimate what is in memory
+    /// at a time, so to have a program that keeps to `memory` this may have to be less.
+    pub aim: u64,
     /// Whether to leave out what multiplies less and rounds more.
     pub exact: bool,
     /// Whether what depends on parameters alone is computed ahead of the calls, see [`ahead`].
@@ -63,10 +67,18 @@ pub struct Limits {
     pub tuning: Arc<tile::Tuning>,
 }
 
+impl Limits {
+    /// The default with so many bytes of memory.
+    pub fn within(memory: u64) -> Limits {
+        Limits { memory, aim: memory, ..Limits::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             memory: segment::DEFAULT_LIMIT,
+            aim: segment::DEFAULT_LIMIT,
             exact: false,
             ahead: false,
             registers: tile::Registers::default(),

@@ -34,10 +34,10 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
         return Ok(function.clone());
     }
     let classes = classify(function);
-    let again = cut::shortened(function, &classes, turn, cut::choose(function, &classes, turn, limits.memory));
+    let again = cut::shortened(function, &classes, turn, cut::choose(function, &classes, turn, limits.aim));
     let kept = cut::kept(function, &classes, turn, &again);
     let forward = Forward { function, classes: &classes, turn, again: &again, kept: &kept };
-    let segments = segments::plan(&forward, limits.memory);
+    let segments = segments::plan(&forward, limits.aim);
     if !again.contains(&true) && segments == Segments::default() {
         return Ok(function.clone());
     }
@@ -58,9 +58,9 @@ enum Fate {
 fn fates(forward: &Forward<'_>, again: &[bool], segments: &Segments) -> Vec<Fate> {
     let Forward { function, classes, turn, .. } = forward;
     let of = |node: usize| {
-        let source = matches!(classes[node], Class::Source | Class::Loop);
+        let once = classes[node] == Class::Source || runs_once(function, classes, node);
         match () {
-            () if node > turn.0 as usize || source || segments.end_at(node) => Fate::Kept,
+            () if node > turn.0 as usize || once || segments.end_at(node) => Fate::Kept,
             () if again[node] => Fate::Cheap,
             () if !segments.run_again(node) || cut::bytes(function, node) < segments::SMALL => Fate::Kept,
             () if matches!(classes[node], Class::View(_) | Class::Reshape | Class::Pointwise { cost: 0, .. }) => {
@@ -95,6 +95,12 @@ fn masks_of_results(function: &Function, turn: NodeId) -> Function {
 
 fn is_map(node: &Node, function: ScalarFunction) -> bool {
     matches!(&node.op, Op::Map(map) if map.function == function)
+}
+
+/// Whether a node is a loop that is never run again: its gradient has kept what its rounds need. A lean one computes its rounds again by itself.
+fn runs_once(function: &Function, classes: &[Class], node: usize) -> bool {
+    let op = &function.graph.node(NodeId(node as u32)).op;
+    classes[node] == Class::Loop && !matches!(op, Op::Scan(scan) if scan.lean)
 }
 
 /// Whether a node takes what it reads from memory.
@@ -210,8 +216,7 @@ mod tests {
         result w: update 1 = %9";
 
     fn after(memory: u64) -> String {
-        let limits = Limits { memory, ..Limits::default() };
-        super::PASS.apply_within(&text::parse(STEP).unwrap(), &limits).unwrap().to_string()
+        super::PASS.apply_within(&text::parse(STEP).unwrap(), &Limits::within(memory)).unwrap().to_string()
     }
 
     #[test]

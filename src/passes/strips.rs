@@ -27,7 +27,7 @@ use split::{Split, split};
 pub const PASS: LoopPass = LoopPass {
     name: "strips",
     doc: "runs kernels that hand large arrays on strip by strip",
-    run: |program, limits| Ok(strips(program, limits.memory)),
+    run: |program, limits| Ok(strips(program, limits.aim)),
 };
 
 /// What is handed on has to be of so many bytes in all.

@@ -25,6 +25,9 @@ pub trait Listener {
     /// If it cannot be written; training ends.
     fn event(&mut self, event: &Event) -> Result<(), Diagnostic>;
 
+    /// Takes what is to be known and is no reason to stop.
+    fn warning(&mut self, warning: &Diagnostic);
+
     /// Called after every step.
     fn progress(&mut self, progress: &Progress<'_>);
 }
@@ -176,6 +179,9 @@ impl<'a> Run<'a> {
         let begin = Instant::now();
         self.session.prepare(Entry::TrainStep, batch).map_err(|e| plain(&e))?;
         let compile_ms = begin.elapsed().as_secs_f64() * 1e3;
+        if let Some(excess) = self.session.excess(Entry::TrainStep, batch) {
+            self.listener.warning(&Diagnostic::warning_without_place(excess.to_string()));
+        }
         let elements = |trained_only: bool| {
             let slots = self.session.parameters().slots().iter().filter(|s| s.trained || !trained_only);
             slots.map(|s| s.shape.iter().product::<usize>()).sum()

@@ -24,6 +24,8 @@ impl Listener for Silent {
         Ok(())
     }
 
+    fn warning(&mut self, _: &Diagnostic) {}
+
     fn progress(&mut self, _: &Progress<'_>) {}
 }
 

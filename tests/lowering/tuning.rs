@@ -82,7 +82,7 @@ impl Subject {
     fn new(name: &str, function: &Function) -> Subject {
         let apply = |function: Function, pass: &nnc::passes::GraphPass| pass.apply(&function).unwrap();
         let function = GRAPH_PASSES.iter().fold(function.clone(), apply);
-        let program = lower::lower(&fuse::fuse(&function)).unwrap();
+        let program = lower::lower(&fuse::fuse(&function, &Limits::default())).unwrap();
         Subject { name: name.to_string(), program, arguments: arguments_for(&function) }
     }
 

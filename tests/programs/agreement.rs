@@ -131,8 +131,8 @@ fn through_passes(
     let mut optimized = function.clone();
     for pass in GRAPH_PASSES {
         // Tensors are small here: without a limit all of them would be kept.
-        let memory = if pass.name == "recompute" { 0 } else { Limits::default().memory };
-        let limits = Limits { memory, ..Limits::default() };
+        let aim = if pass.name == "recompute" { 0 } else { Limits::default().aim };
+        let limits = Limits { aim, ..Limits::default() };
         optimized = pass.apply_within(&optimized, &limits).map_err(|e| format!("{}: {e}", pass.name))?;
         well_formed(&optimized, texts).map_err(|e| format!("after {}: {e}", pass.name))?;
     }
@@ -159,7 +159,8 @@ pub fn compile(function: &Function, tiles: bool) -> Result<Program, String> {
 pub fn compile_within(function: &Function, tiles: bool, limits: &Limits) -> Result<Program, String> {
     let verified =
         |p: Program, after: &str| loops::verify::program(&p).map(|()| p).map_err(|e| format!("after {after}: {e}"));
-    let mut program = verified(lower::lower(&fuse::fuse(function)).map_err(|e| format!("lower: {e}"))?, "lower")?;
+    let mut program =
+        verified(lower::lower(&fuse::fuse(function, limits)).map_err(|e| format!("lower: {e}"))?, "lower")?;
     for pass in LOOP_PASSES.iter().filter(|p| tiles || p.name != "tile") {
         let next = (pass.run)(program, limits).map_err(|e| format!("{}: {e}", pass.name))?;
         program = verified(next, pass.name)?;
@@ -216,21 +217,22 @@ fn machine(function: &Function, arguments: &[Tensor], bounds: &[Bounded], all: b
         same("leaving out tiles", &program, &memory, &found)?;
         let otherwise = compile_within(function, true, &cut_otherwise(function)?)?;
         let found = run_loaded(&*load(&otherwise)?, &otherwise, memory_of(&otherwise, arguments), None);
-        same("cutting products otherwise", &program, &memory, &found)?;
+        same("cutting products otherwise and running in strips", &program, &memory, &found)?;
     }
     Ok(coverage)
 }
 
-/// Limits that say of each product that it is not to be cut as usual, if it can be cut in another way.
+/// Limits that say of each product that it is not to be cut as usual, if it can be cut in another way, and that leave no memory.
 fn cut_otherwise(function: &Function) -> Result<Limits, String> {
-    let program = lower::lower(&fuse::fuse(function)).map_err(|e| format!("lower: {e}"))?;
+    let limits = Limits { aim: 0, ..Limits::default() };
+    let program = lower::lower(&fuse::fuse(function, &limits)).map_err(|e| format!("lower: {e}"))?;
     let mut tuning = Tuning::default();
-    for Product { key, number, choices, .. } in tile::products(&program, &Limits::default()) {
+    for Product { key, number, choices, .. } in tile::products(&program, &limits) {
         if let Some(choice) = choices.iter().skip(1).cycle().nth(number) {
             tuning.choices.insert(key, *choice);
         }
     }
-    Ok(Limits { tuning: Arc::new(tuning), ..Limits::default() })
+    Ok(Limits { tuning: Arc::new(tuning), ..limits })
 }
 
 /// Whether two memories hold the same bits, any NaN being as good as another.

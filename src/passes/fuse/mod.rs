@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::ir::graph::{Function, Graph, NodeId, ValueId};
 use crate::ir::ops::Op;
+use crate::passes::Limits;
 use crate::passes::lower::LowerError;
 use crate::passes::lower::view::View;
 
@@ -96,19 +97,21 @@ pub struct Fused {
 }
 
 /// Cuts a function, whose dims are all concrete, into groups.
-pub fn fuse(function: &Function) -> Fused {
-    fuse_placed(function, &BTreeMap::new())
+pub fn fuse(function: &Function, limits: &Limits) -> Fused {
+    fuse_placed(function, limits, &BTreeMap::new())
 }
 
 /// Cuts a function of which some arguments, by number, stand in memory as views and not as whole arrays.
-pub fn fuse_placed(function: &Function, places: &BTreeMap<u32, View>) -> Fused {
+pub fn fuse_placed(function: &Function, limits: &Limits, places: &BTreeMap<u32, View>) -> Fused {
     if let Some(problem) = problem(function) {
         return refused(function, problem);
     }
     let function = &prepare::prepare(function);
     let analysis = Analysis::new(function, places);
     let scans = function.graph.nodes().filter_map(|(id, node)| match &node.op {
-        Op::Scan(scan) => Some((id, fuse_placed(&scan.body, &placement::places(function, &analysis, id, scan)))),
+        Op::Scan(scan) => {
+            Some((id, fuse_placed(&scan.body, limits, &placement::places(function, &analysis, id, scan))))
+        }
         _ => None,
     });
     let bodies: BTreeMap<NodeId, Fused> = scans.collect();
@@ -116,7 +119,7 @@ pub fn fuse_placed(function: &Function, places: &BTreeMap<u32, View>) -> Fused {
         return refused(function, problem);
     }
     let inlined = inline::inline(function, &analysis);
-    let mut units = units::Units::new(function, &analysis, &inlined);
+    let mut units = units::Units::new(function, &analysis, &inlined, limits.aim);
     units.add_updates(function, &analysis);
     let groups = merge::merge(&units);
     let apart = groups.apart(&units);

@@ -58,6 +58,8 @@ pub struct Units {
     pub late: Vec<bool>,
     /// Whether it computes one that no cache holds for long.
     pub large: Vec<bool>,
+    /// The fewest elements that such a tensor has.
+    least_large: usize,
     /// How many units with products or nests of their own stand before each.
     pub stage: Vec<usize>,
     /// Whether a unit works on single elements and all that it makes goes into results, by itself or through others like it.
@@ -73,12 +75,13 @@ const FEWEST_RESULTS: usize = 64;
 /// A tensor of fewer elements is computed wherever it is convenient; the memory that it takes until it is read does not count.
 const SMALLEST_TENSOR: usize = 1 << 14;
 
-/// A tensor of so many elements is better computed late than kept.
+/// A tensor of so many elements is better computed late than kept, and so is one whose elements are more than one in so many bytes of all memory.
 const LARGE_TENSOR: usize = 1 << 19;
+const LARGE_PART: u64 = 128;
 
 impl Units {
     /// One unit for each node that is work of its own and not computed inside another.
-    pub fn new(function: &Function, analysis: &Analysis, inlined: &Inlined) -> Units {
+    pub fn new(function: &Function, analysis: &Analysis, inlined: &Inlined, memory: u64) -> Units {
         let mut units = Units {
             work: Vec::new(),
             spaces: Vec::new(),
@@ -92,6 +95,7 @@ impl Units {
             alone: Vec::new(),
             late: Vec::new(),
             large: Vec::new(),
+            least_large: LARGE_TENSOR.min((memory / LARGE_PART) as usize),
             stage: Vec::new(),
             ends: Vec::new(),
             turn: function.turn(),
@@ -157,7 +161,7 @@ impl Units {
         let behind = matches!(work, Work::Node(id) if self.turn.is_some_and(|turn| id > turn));
         let elements = space.iter().product::<usize>();
         self.late.push(behind && elements >= SMALLEST_TENSOR);
-        self.large.push(elements >= LARGE_TENSOR);
+        self.large.push(elements >= self.least_large);
         self.after.push(Vec::new());
         for read in &reads {
             if let Some(before) = self.maker(read.value) {

@@ -45,6 +45,9 @@ pub struct Plan {
 /// Elements that a `Fold` takes together. So few are added up in no more time than what follows takes, which is better done for several results at once.
 const ROUND: u64 = 16;
 
+/// What an element costs where it is decided into how many pieces a fold goes: what is computed for it is not to change the order of a sum.
+const ELEMENT_COST: u64 = 8;
+
 /// The class of axes that the result has.
 pub const KEPT: u8 = 0;
 /// The class of axes that the fold removes.
@@ -101,7 +104,7 @@ impl Fold<'_> {
     fn split(&self, plan: &Plan) -> Option<(usize, u64)> {
         let product = |class: u8| plan.axes.iter().filter(|a| a.class == class).map(|a| a.extent).product::<u64>();
         let (kept, reduced) = (product(KEPT), product(REDUCED));
-        let total = kept.saturating_mul(reduced).saturating_mul(plan.cost);
+        let total = kept.saturating_mul(reduced).saturating_mul(ELEMENT_COST);
         let vector_kept = plan.vector.is_some_and(|v| plan.axes[v].class == KEPT);
         let independent = if vector_kept { kept / 64 } else { kept };
         if total < 8 * CHUNK_WORK || independent >= 8 || monoid::keeps_index(self.monoid) {

@@ -8,7 +8,7 @@
 
 use super::super::fuse::classify::Class;
 use super::cut::bytes;
-use super::reads_buffers;
+use super::{reads_buffers, runs_once};
 use crate::ir::cost::flops;
 use crate::ir::graph::{Function, NodeId, ValueId};
 
@@ -85,7 +85,7 @@ struct Cuts {
     kept: Vec<u64>,
     /// Operations of all nodes up to each place.
     flops: Vec<u64>,
-    /// How many loops are up to there, which never run again.
+    /// How many loops that never run again are up to there.
     loops: Vec<usize>,
     /// What the gradient needs beside values of the forward half while it goes from each place to the one before it.
     beside: Vec<u64>,
@@ -126,7 +126,7 @@ impl Cuts {
                 copied = LARGEST_COPY.min(bytes(function, right.node.0 as usize)).max(copied);
             }
             all_flops += flops(function, function.graph.node(NodeId(node as u32))).unwrap_or(0).max(width / 4);
-            loops += usize::from(classes[node] == Class::Loop);
+            loops += usize::from(runs_once(function, classes, node));
             if bridges[node] || node + 1 == count {
                 cuts.places.push(Some(node));
                 cuts.widths.push(if bridges[node] { width } else { own });

@@ -1,0 +1,127 @@
+//! Keeps to the limit on memory that the user gave.
+//!
+//! Passes choose what is kept, joined and cut by estimates of what is in memory at a time; only the plan at their end knows. So where the plan takes more than the limit,
+//! the stages run again with less for the passes, until one plan keeps to it. Where none does, the smallest is taken, and [`Excess`] says so.
+//!
+//! Another plan may add up in another order, so it is chosen for a machine that all share: results are the same bits whatever the vector width, and in an object as
+//! in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::object::without_metrics;
+use super::stages::{self, Lowered, Quiet};
+use super::{Compiled, Entry};
+use crate::ir::dim::Sizes;
+use crate::ir::graph::{Function, ResultRole};
+use crate::passes::Limits;
+use crate::passes::tile::Registers;
+
+/// Parts of the limit for [`Limits::memory`], in turn, and the eighths of the limit that passes aim at with each.
+const TRIES: [(u64, &[u64]); 4] =
+    [(1, &[8, 7, 6, 5, 4, 3, 2, 1, 0]), (4, &[8, 4, 0]), (16, &[8, 4, 0]), (64, &[8, 4, 0])];
+
+/// An entry point that takes more memory than the limit, since nothing less can be kept to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excess {
+    pub entry: Entry,
+    pub rows: usize,
+    /// Bytes of its workspace, and of the limit.
+    pub bytes: u64,
+    pub limit: u64,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Excess { entry, rows, bytes, limit } = self;
+        let (entry, [bytes, limit]) = (entry.name(), [bytes, limit].map(|n| *n as f64 / 1e6));
+        write!(f, "`{entry}` with {rows} rows takes {bytes:.1} MB of memory, more than the limit of {limit:.1} MB")
+    }
+}
+
+impl Compiled {
+    /// Runs the stages of a function, within the limit on memory if that can be.
+    ///
+    /// # Errors
+    /// If an op has no gradient or no lowering.
+    pub(super) fn lower(&self, function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Lowered, Error> {
+        match self.memory {
+            Some(limit) => Ok(Fit::of(function, sizes, limits, limit)?.lowered),
+            None => stages::lower(function, sizes, limits, &mut Quiet),
+        }
+    }
+
+    /// The limits with which [`lower`](Self::lower) keeps to the limit on memory.
+    ///
+    /// # Errors
+    /// As `lower`.
+    pub(super) fn fitting(&self, function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Limits, Error> {
+        match self.memory {
+            Some(limit) => Ok(Fit::of(function, sizes, limits, limit)?.limits),
+            None => Ok(limits.clone()),
+        }
+    }
+
+    /// Whether an entry point with a workspace of so many bytes takes more than the limit.
+    pub(super) fn excess(&self, entry: Entry, rows: usize, bytes: u64) -> Option<Excess> {
+        self.memory.filter(|limit| bytes > *limit).map(|limit| Excess { entry, rows, bytes, limit })
+    }
+}
+
+/// A program, and the limits that passes had for it.
+struct Fit {
+    limits: Limits,
+    lowered: Lowered,
+}
+
+impl Fit {
+    /// A program that keeps to a limit on memory, or else the smallest that was found.
+    fn of(function: &Function, sizes: &Sizes, limits: &Limits, limit: u64) -> Result<Fit, Error> {
+        let anywhere =
+            Limits { registers: Registers::default(), tuning: Arc::default(), ahead: false, ..limits.clone() };
+        let bare = bare(function);
+        let found = Fit::first(&bare, sizes, limit, tries(&anywhere, limit))?;
+        if anywhere == *limits && bare.results.len() == function.results.len() {
+            return Ok(found);
+        }
+        let limits = Limits { memory: found.limits.memory, aim: found.limits.aim, ..limits.clone() };
+        let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
+        Ok(Fit { limits, lowered })
+    }
+
+    /// The first program that keeps to the limit, or else the smallest.
+    fn first(
+        function: &Function,
+        sizes: &Sizes,
+        limit: u64,
+        tries: impl Iterator<Item = Limits>,
+    ) -> Result<Fit, Error> {
+        let mut best: Option<Fit> = None;
+        for limits in tries {
+            let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
+            let bytes = lowered.workspace_bytes();
+
+            if best.as_ref().is_none_or(|best| bytes < best.lowered.workspace_bytes()) {
+                best = Some(Fit { limits, lowered });
+            }
+            if bytes <= limit {
+                break;
+            }
+        }
+        Ok(best.expect("there is something to try"))
+    }
+}
+
+/// What passes may have, in turn.
+fn tries(limits: &Limits, limit: u64) -> impl Iterator<Item = Limits> {
+    let all = TRIES.into_iter().flat_map(|(part, eighths)| eighths.iter().map(move |eighths| (part, *eighths)));
+    let aim = move |eighths: u64| (u128::from(limit) * u128::from(eighths) / 8) as u64;
+    all.map(move |(part, eighths)| Limits { memory: limit / part, aim: aim(eighths), ..limits.clone() })
+}
+
+/// A training step without what an object leaves out of it.
+fn bare(function: &Function) -> Function {
+    let trains = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
+    if trains { without_metrics(function) } else { function.clone() }
+}
