@@ -10,9 +10,9 @@
 //!
 //! Sources: Rabe and Staats, *Self-attention Does Not Need O(n²) Memory*, 2021; Dao, Fu, Ermon, Rudra, Ré, *FlashAttention*, 2022, whose gradient this is but for the statistics of rows, which are computed again here.
 
-mod blocks;
-mod region;
-mod rounds;
+pub(super) mod blocks;
+pub(super) mod region;
+pub(super) mod rounds;
 
 use self::blocks::Cut;
 use self::region::{Readers, Region, bytes};

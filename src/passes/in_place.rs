@@ -98,7 +98,9 @@ impl Joiner {
         let mut joined: Vec<(usize, usize)> = Vec::new();
         for output in 0..fresh.len() {
             let free = |input: &usize| joined.iter().all(|(_, taken)| taken != input);
-            if let Some(home) = self.agreed.get(&fresh[output]) {
+            let written = self.kernels[call.kernel as usize].buffers[output].usage == BufferUse::Write;
+            // What agreed once may be read later, by a call whose output takes its place in turn.
+            if let Some(home) = self.agreed.get(&fresh[output]).filter(|_| written) {
                 // A later call may read the output itself, which has the same home.
                 let is_input = |p: &usize| fresh[*p] != fresh[output] && call.buffers[*p].buffer == *home;
                 let input = (0..fresh.len()).find(is_input);

@@ -14,6 +14,7 @@ pub mod ahead;
 pub mod attention;
 pub mod autodiff;
 pub mod bodies;
+pub mod causal;
 pub mod cse;
 pub mod dce;
 pub mod expand_convolutions;
@@ -119,6 +120,7 @@ impl GraphPass {
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[
+    causal::PASS,
     attention::PASS,
     autodiff::PASS,
     keep::PASS,

@@ -34,6 +34,8 @@ pub struct Region {
     pub inside: Vec<(Reading, Vec<Reading>)>,
     /// The readings of the product's operands.
     pub operands: [Reading; 2],
+    /// Which of them the weights are.
+    pub weights: usize,
     /// What the region reads from around it.
     pub outside: Vec<Reading>,
     /// The sizes of the weights, `[.., queries, keys]`.
@@ -140,8 +142,8 @@ impl<'a> Search<'a> {
         let draws = inside.iter().any(|(r, _)| matches!(self.graph.node(r.value.node).op, Op::RandomBits(_)));
         let bytes = bytes(self.graph.type_of(self.operands[self.weights].value));
         let axes = (0..self.sizes.len()).map(|axis| self.kind(axis)).collect();
-        let Search { product, operands, sizes, .. } = self;
-        Some(Region { product, inside, operands, outside, sizes, axes, bytes, draws })
+        let Search { product, operands, weights, sizes, .. } = self;
+        Some(Region { product, inside, operands, weights, outside, sizes, axes, bytes, draws })
     }
 
     /// What an axis of the weights is.
@@ -173,46 +175,51 @@ impl<'a> Search<'a> {
         if !depends && (!is_free_mask(node) || reading.axes.iter().all(Option::is_none) && !node.inputs.is_empty()) {
             return None;
         }
-        let axes: Vec<Axes> = self.operand_axes(node, &reading.axes)?;
+        let axes = match node.op {
+            Op::RandomBits(_) => self.of_draws(node, &reading.axes)?,
+            _ => operand_axes(self.graph, node, &reading.axes)?,
+        };
         Some(node.inputs.iter().zip(axes).map(|(value, axes)| Reading { value: *value, axes }).collect())
     }
 
-    /// For each operand of a node, which axes of the weights its axes are if those of the result are `axes`.
-    fn operand_axes(&self, node: &Node, axes: &Axes) -> Option<Vec<Axes>> {
-        Some(match &node.op {
-            Op::Map(_) | Op::Cast(_) | Op::StopGradient(_) => vec![axes.clone(); node.inputs.len()],
-            Op::Iota(_) | Op::Constant(_) => Vec::new(),
-            Op::RandomBits(_) => {
-                let as_weights = axes.iter().enumerate().all(|(place, axis)| *axis == self.axis(place));
-                let all = node.outputs[0].sizes()? == self.sizes && as_weights;
-                let whole = |v: &ValueId| vec![None; self.graph.type_of(*v).rank()];
-                return all.then(|| node.inputs.iter().map(whole).collect());
-            }
-            Op::Broadcast(op) => {
-                let shape = &self.graph.type_of(node.inputs[0]).shape;
-                let kept = op.axes.iter().zip(shape).map(|(a, dim)| axes[*a].filter(|_| *dim == op.shape[*a]));
-                vec![kept.collect()]
-            }
-            Op::Transpose(op) => vec![op.inverse().into_iter().map(|i| axes[i]).collect()],
-            Op::Reduce(op) => {
-                let rank = self.graph.type_of(node.inputs[0]).rank();
-                let mut kept = axes.iter().copied();
-                vec![(0..rank).map(|a| if op.axes.contains(&a) { None } else { kept.next().flatten() }).collect()]
-            }
-            Op::Reshape(_) => {
-                let from = self.graph.type_of(node.inputs[0]).sizes()?;
-                vec![reshaped(&node.outputs[0].sizes()?, axes, &from)?]
-            }
-            Op::Contract(op) => {
-                let of = |labels: &[u32]| {
-                    let place = |l: &u32| op.result.iter().position(|r| r == l).and_then(|i| axes[i]);
-                    labels.iter().map(place).collect()
-                };
-                vec![of(&op.left), of(&op.right)]
-            }
-            _ => return None,
-        })
+    /// For each operand of random numbers, one for each of the weights, that it is read whole.
+    fn of_draws(&self, node: &Node, axes: &Axes) -> Option<Vec<Axes>> {
+        let as_weights = axes.iter().enumerate().all(|(place, axis)| *axis == self.axis(place));
+        let all = node.outputs[0].sizes()? == self.sizes && as_weights;
+        let whole = |v: &ValueId| vec![None; self.graph.type_of(*v).rank()];
+        all.then(|| node.inputs.iter().map(whole).collect())
     }
+}
+
+/// For each operand of a node, which axes of the weights its axes are if those of the result are `axes`.
+pub fn operand_axes(graph: &Graph, node: &Node, axes: &Axes) -> Option<Vec<Axes>> {
+    Some(match &node.op {
+        Op::Map(_) | Op::Cast(_) | Op::StopGradient(_) => vec![axes.clone(); node.inputs.len()],
+        Op::Iota(_) | Op::Constant(_) => Vec::new(),
+        Op::Broadcast(op) => {
+            let shape = &graph.type_of(node.inputs[0]).shape;
+            let kept = op.axes.iter().zip(shape).map(|(a, dim)| axes[*a].filter(|_| *dim == op.shape[*a]));
+            vec![kept.collect()]
+        }
+        Op::Transpose(op) => vec![op.inverse().into_iter().map(|i| axes[i]).collect()],
+        Op::Reduce(op) => {
+            let rank = graph.type_of(node.inputs[0]).rank();
+            let mut kept = axes.iter().copied();
+            vec![(0..rank).map(|a| if op.axes.contains(&a) { None } else { kept.next().flatten() }).collect()]
+        }
+        Op::Reshape(_) => {
+            let from = graph.type_of(node.inputs[0]).sizes()?;
+            vec![reshaped(&node.outputs[0].sizes()?, axes, &from)?]
+        }
+        Op::Contract(op) => {
+            let of = |labels: &[u32]| {
+                let place = |l: &u32| op.result.iter().position(|r| r == l).and_then(|i| axes[i]);
+                labels.iter().map(place).collect()
+            };
+            vec![of(&op.left), of(&op.right)]
+        }
+        _ => return None,
+    })
 }
 
 /// The nodes behind the weights that depend on scores, the scores themselves included: products as large as the weights.

@@ -23,6 +23,14 @@ pub struct Rounds<'a> {
     pub cuts: &'a [Cut],
 }
 
+/// Some places along an axis of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub axis: usize,
+    pub first: usize,
+    pub size: usize,
+}
+
 /// A block of the weights, where it is computed.
 #[derive(Clone, Default)]
 struct Block {
@@ -37,6 +45,19 @@ impl Rounds<'_> {
     pub fn write(&self, b: &mut GraphBuilder, outside: Vec<ValueId>) -> ValueId {
         b.set_scope(Arc::clone(&self.graph.node(self.region.product.value.node).scope));
         self.cut(b, &Block { outside, ..Block::default() }, self.cuts)
+    }
+
+    /// The attention of some places along axes of the weights, where it reads the values `outside`.
+    pub fn piece(&self, b: &mut GraphBuilder, outside: &[ValueId], ranges: &[Range]) -> ValueId {
+        b.set_scope(Arc::clone(&self.graph.node(self.region.product.value.node).scope));
+        let mut block = Block { outside: outside.to_vec(), ..Block::default() };
+        for Range { axis, first, size } in ranges {
+            for (value, reading) in block.outside.iter_mut().zip(&self.region.outside) {
+                *value = part(b, *value, place(reading, *axis), *first, *size);
+            }
+            block.axes.insert(*axis, (*size, b.constant(*first as f64, DType::I32, &[])));
+        }
+        self.whole(b, &block)
     }
 
     /// The result for a block that is still to be cut as `cuts` says.

@@ -273,6 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn parts_take_the_places_of_parts_that_have_done_so() {
+        // b takes the place of a, and c that of b, each in two parts.
+        let buffers = ["a", "b", "c"]
+            .map(|name| arena(name, 10))
+            .into_iter()
+            .chain([Buffer { place: Place::Argument { index: 0 }, ..arena("x", 10) }]);
+        let copy = Kernel { name: "all".into(), ..part(0, 10) };
+        let calls = [(2, [3, 0]), (0, [0, 1]), (1, [0, 1]), (0, [1, 2]), (1, [1, 2]), (2, [2, 3])];
+        let planned = planned(Program {
+            name: "p".into(),
+            buffers: buffers.collect(),
+            kernels: vec![part(0, 7), part(7, 3), copy],
+            steps: calls.map(|(kernel, buffers)| Step::Call(Call::on_whole(kernel, buffers))).into(),
+            pointers: 1,
+            arena_bytes: 0,
+        });
+        verify::program(&planned).unwrap();
+        assert_eq!(planned.buffers.len(), 2);
+    }
+
+    #[test]
     fn what_the_next_round_reads_outlasts_the_round() {
         // a and b are first written before the repeat; b is read once more after it. In a round c lives, then d, then e.
         let call = |buffers: [u32; 2]| Step::Call(Call::on_whole(0, buffers));
