@@ -14,7 +14,6 @@ pub mod ahead;
 pub mod attention;
 pub mod autodiff;
 pub mod bodies;
-pub mod causal;
 pub mod cse;
 pub mod dce;
 pub mod expand_convolutions;
@@ -120,7 +119,6 @@ impl GraphPass {
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[
-    causal::PASS,
     attention::PASS,
     autodiff::PASS,
     keep::PASS,

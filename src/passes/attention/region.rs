@@ -26,7 +26,7 @@ pub struct Reading {
 }
 
 /// Attention, ready to be cut along axes of its weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Region {
     /// The product of the weights and the values; its axes are those of the result.
     pub product: Reading,

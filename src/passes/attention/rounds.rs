@@ -36,28 +36,44 @@ pub struct Range {
 struct Block {
     /// What the region reads from outside, cut down to the block.
     outside: Vec<ValueId>,
-    /// For each axis that is cut already its size and the number of the first place, `i32[]`.
-    axes: FxHashMap<usize, (usize, ValueId)>,
+    /// For each axis that is cut already its size and the number of the first place, `i32[]`, if it is not 0.
+    axes: FxHashMap<usize, (usize, Option<ValueId>)>,
+}
+
+impl Block {
+    /// The number of the first place along an axis, if it is not 0.
+    fn first(&self, axis: usize) -> Option<ValueId> {
+        self.axes.get(&axis).and_then(|(_, first)| *first)
+    }
+}
+
+/// The sum of two numbers of places, `i32[]`; 0 is none.
+fn sum(b: &mut GraphBuilder, one: Option<ValueId>, other: Option<ValueId>) -> Option<ValueId> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(b.apply(ScalarFunction::Add, &[one, other])),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Rounds<'_> {
-    /// The result of the attention that reads the values `outside`.
-    pub fn write(&self, b: &mut GraphBuilder, outside: Vec<ValueId>) -> ValueId {
+    /// The result of the attention that reads the values `outside`, for some places along axes of the weights and all along the others.
+    pub fn write(&self, b: &mut GraphBuilder, outside: &[ValueId], ranges: &[Range]) -> ValueId {
         b.set_scope(Arc::clone(&self.graph.node(self.region.product.value.node).scope));
-        self.cut(b, &Block { outside, ..Block::default() }, self.cuts)
+        let block = Block { outside: outside.to_vec(), ..Block::default() };
+        let block = ranges.iter().fold(block, |block, range| self.part(b, &block, *range));
+        self.cut(b, &block, self.cuts)
     }
 
-    /// The attention of some places along axes of the weights, where it reads the values `outside`.
-    pub fn piece(&self, b: &mut GraphBuilder, outside: &[ValueId], ranges: &[Range]) -> ValueId {
-        b.set_scope(Arc::clone(&self.graph.node(self.region.product.value.node).scope));
-        let mut block = Block { outside: outside.to_vec(), ..Block::default() };
-        for Range { axis, first, size } in ranges {
-            for (value, reading) in block.outside.iter_mut().zip(&self.region.outside) {
-                *value = part(b, *value, place(reading, *axis), *first, *size);
-            }
-            block.axes.insert(*axis, (*size, b.constant(*first as f64, DType::I32, &[])));
+    /// Some places of a block, counted from its first.
+    fn part(&self, b: &mut GraphBuilder, block: &Block, range: Range) -> Block {
+        let Range { axis, first, size } = range;
+        let mut part = block.clone();
+        for (value, reading) in part.outside.iter_mut().zip(&self.region.outside) {
+            *value = along(b, *value, place(reading, axis), first, size);
         }
-        self.whole(b, &block)
+        let first = (first > 0).then(|| b.constant(first as f64, DType::I32, &[]));
+        part.axes.insert(axis, (size, sum(b, block.first(axis), first)));
+        part
     }
 
     /// The result for a block that is still to be cut as `cuts` says.
@@ -67,13 +83,7 @@ impl Rounds<'_> {
         if cut.rest == 0 {
             return bulk;
         }
-        let start = cut.parts * cut.size;
-        let first = b.constant(start as f64, DType::I32, &[]);
-        let mut last = block.clone();
-        last.axes.insert(cut.axis, (cut.rest, first));
-        for (value, reading) in last.outside.iter_mut().zip(&self.region.outside) {
-            *value = part(b, *value, place(reading, cut.axis), start, cut.rest);
-        }
+        let last = self.part(b, block, Range { axis: cut.axis, first: cut.parts * cut.size, size: cut.rest });
         let rest = self.cut(b, &last, inner);
         let axis = self.result_axis(*cut);
         b.emit(Concat { axis }, &[bulk, rest])
@@ -92,7 +102,7 @@ impl Rounds<'_> {
         let bulk = cut.parts * cut.size;
         for (number, reading) in readings() {
             let Some(axis) = place(reading, cut.axis) else { continue };
-            let all = part(b, block.outside[number], Some(axis), 0, bulk);
+            let all = along(b, block.outside[number], Some(axis), 0, bulk);
             operands.push(in_parts(b, all, axis, cut));
             let mut ty = b.type_of(all).clone();
             ty.shape[axis] = Dim::from(cut.size);
@@ -108,13 +118,16 @@ impl Rounds<'_> {
         before.sort_unstable();
         for axis in before {
             let (size, first) = block.axes[&axis];
-            operands.push(first);
-            let inside = body.argument(format!("first_{axis}"), TensorType::scalar(DType::I32));
+            let inside = first.map(|first| {
+                operands.push(first);
+                body.argument(format!("first_{axis}"), TensorType::scalar(DType::I32))
+            });
             within.axes.insert(axis, (size, inside));
         }
         body.builder.set_scope(Arc::clone(&self.graph.node(self.region.product.value.node).scope));
         let size = body.builder.constant(cut.size as f64, DType::I32, &[]);
         let first = body.builder.apply(ScalarFunction::Mul, &[body.number, size]);
+        let first = sum(&mut body.builder, within.first(cut.axis), Some(first));
         within.axes.insert(cut.axis, (cut.size, first));
         let result = self.cut(&mut body.builder, &within, inner);
         let body = Arc::new(body.finish(result));
@@ -166,10 +179,9 @@ impl Rounds<'_> {
         }
         let value = b.emit(op, inputs);
         let Op::Iota(iota) = &node.op else { return value };
-        let first = reading.axes[iota.axis].and_then(|axis| block.axes.get(&axis));
-        let Some((_, first)) = first else { return value };
+        let Some(first) = reading.axes[iota.axis].and_then(|axis| block.first(axis)) else { return value };
         let shape = b.shape_of(value);
-        let first = b.broadcast(*first, &shape).unwrap_or_else(|e| panic!("a scalar spread: {e}"));
+        let first = b.broadcast(first, &shape).unwrap_or_else(|e| panic!("a scalar spread: {e}"));
         b.apply(ScalarFunction::Add, &[value, first])
     }
 
@@ -179,8 +191,10 @@ impl Rounds<'_> {
         for cut in self.cuts {
             let apart: usize = self.region.sizes[cut.axis + 1..].iter().product();
             let apart = b.constant(apart as f64, DType::I32, &[]);
-            let places = b.apply(ScalarFunction::Mul, &[block.axes[&cut.axis].1, apart]);
-            total = b.apply(ScalarFunction::Add, &[total, places]);
+            if let Some(first) = block.first(cut.axis) {
+                let places = b.apply(ScalarFunction::Mul, &[first, apart]);
+                total = b.apply(ScalarFunction::Add, &[total, places]);
+            }
         }
         let together = b.constant(f64::from(DRAWN_TOGETHER.ilog2()), DType::I32, &[]);
         b.apply(ScalarFunction::ShiftRight, &[total, together])
@@ -215,12 +229,12 @@ impl Body {
 }
 
 /// Which axis of a value is an axis of the weights.
-fn place(reading: &Reading, axis: usize) -> Option<usize> {
+pub fn place(reading: &Reading, axis: usize) -> Option<usize> {
     reading.axes.iter().position(|a| *a == Some(axis))
 }
 
 /// `size` elements along an axis from `start`; the value itself if that is all or it has no such axis.
-fn part(b: &mut GraphBuilder, value: ValueId, axis: Option<usize>, start: usize, size: usize) -> ValueId {
+fn along(b: &mut GraphBuilder, value: ValueId, axis: Option<usize>, start: usize, size: usize) -> ValueId {
     let shape = b.shape_of(value);
     match axis {
         Some(axis) if !shape[axis].is(size as i64) => {

@@ -2,13 +2,13 @@
 
 use rustc_hash::FxHashMap;
 
+use super::region::{Axes, Reading, Region, operand_axes};
 use crate::ir::graph::{Graph, Node};
 use crate::ir::ops::Op;
-use crate::passes::attention::region::{Axes, Reading, Region, operand_axes};
 
 /// The region with readings that know the axis of keys, and that axis of the weights. `None` if there is not just one, or it is not the same axis wherever
 /// a value is read.
-pub fn followed(graph: &Graph, region: Region) -> Option<(Region, usize)> {
+pub fn followed(graph: &Graph, region: &Region) -> Option<(Region, usize)> {
     let Op::Contract(product) = &graph.node(region.product.value.node).op else { return None };
     let labels = [&product.left, &product.right];
     let weights = labels[region.weights];
@@ -38,7 +38,8 @@ pub fn followed(graph: &Graph, region: Region) -> Option<(Region, usize)> {
     let inside = region.inside.iter().map(|(reading, operands)| (known(reading), operands.iter().map(known).collect()));
     let inside = inside.collect();
     let outside = region.outside.iter().map(known).collect();
-    Some((Region { inside, outside, operands: region.operands.each_ref().map(known), ..region }, keys))
+    let operands = region.operands.each_ref().map(known);
+    Some((Region { inside, outside, operands, ..region.clone() }, keys))
 }
 
 /// Which axis of each operand of a node is that of keys, if it is the axis `place` of the result.

@@ -2,13 +2,13 @@
 
 use rustc_hash::FxHashMap;
 
+use super::blocks::Axis;
+use super::region::{Reading, Region};
 use crate::ir::graph::{Graph, Node};
 use crate::ir::ops::Op;
 use crate::ir::scalar::meaning::convert;
 use crate::ir::scalar::{Monoid, ScalarFunction};
 use crate::ir::types::DType;
-use crate::passes::attention::blocks::Axis;
-use crate::passes::attention::region::{Reading, Region};
 
 /// Query `q` sees no key behind `q + offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
