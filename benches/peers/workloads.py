@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 IMAGES = ("image", "u8", (28, 28), 256)
 LABELS = ("label", "i32", (), 10)
-TEXT = ("text", "i32", (64,), 96)
-NEXT = ("next", "i32", (64,), 96)
+TEXT, NEXT = ("text", "i32", (64,), 96), ("next", "i32", (64,), 96)
+LONG_TEXT, LONG_NEXT = ("text", "i32", (512,), 96), ("next", "i32", (512,), 96)
 CIFAR = ("image", "f32", (32, 32, 3), None)
 IMAGENET = ("image", "f32", (224, 224, 3), None)
 NOISE = ("noise", "f32", (20,), None)
@@ -52,8 +52,9 @@ WORKLOADS = (
     Workload("T5", "VAE 784-400-20, Adam", "benches/models/vae.nn", "vae", 128, (IMAGES, NOISE), ADAM),
     Workload("T6", "autoencoder 784-128-64-32, Adam", "benches/models/autoencoder.nn", "autoencoder", 256, (IMAGES,), ADAM),
     Workload("T7", "GPT, 4 layers of 128, AdamW", "benches/models/gpt.nn", "gpt", 16, (TEXT, NEXT), ("adamw", 1e-3, 0.01)),
+    Workload("T7l", "GPT, 4 layers of 128, 512 characters, AdamW", "benches/models/gpt.nn", "gpt", 2, (LONG_TEXT, LONG_NEXT), ("adamw", 1e-3, 0.01), ("places=512",)),
     Workload("T8", "ResNet-18 at 32×32, momentum", "benches/models/resnet18_cifar.nn", "resnet18_cifar", 32, (CIFAR, LABELS), ("momentum", 3e-4, 0.9), tolerance=1e-4, images=True),
-    Workload("T8m", "ResNet-18 at 32×32, momentum, a limit of 46 MB", "benches/models/resnet18_cifar.nn", "resnet18_cifar", 32, (CIFAR, LABELS), ("momentum", 3e-4, 0.9), ("--memory=46000000",), tolerance=1e-4, images=True),
+    Workload("T8m", "ResNet-18 at 32×32, momentum, a limit of 47 MB", "benches/models/resnet18_cifar.nn", "resnet18_cifar", 32, (CIFAR, LABELS), ("momentum", 3e-4, 0.9), ("--memory=47000000",), tolerance=1e-4, images=True),
     Workload("I1", "MLP 784-32-10", MLP_SMALL, "mlp_small", 1, (IMAGES,), tolerance=1e-4),
     Workload("I2", "MLP 784-512-512-10", MNIST_DEEP, "mlp_deep", 1, (IMAGES,), settings=("rate=0",), tolerance=1e-4),
     Workload("I3", "convolutional network", CONVNET, "convnet", 1, (IMAGES,), tolerance=1e-4, images=True),

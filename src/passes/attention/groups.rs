@@ -14,9 +14,9 @@ use crate::ir::graph::Graph;
 /// Fewer bytes of weights stay whole: there is little to gain.
 pub const LEAST_BYTES: u64 = 1 << 17;
 
-/// A group has no fewer queries than this, and there are no more groups: products of fewer rows and keys take longer by the operation (`docs/performance.md`).
-const LEAST_QUERIES: usize = 64;
-const MOST_GROUPS: usize = 8;
+/// So many groups at most if each has so many queries at least: products of fewer rows and keys take longer by the operation, and more groups are more code
+/// (`docs/performance.md`).
+const GROUPS: [(usize, usize); 2] = [(4, 64), (8, 128)];
 
 /// Groups begin at multiples of this many queries, so that their keys are whole vectors.
 const WHOLE: usize = 16;
@@ -45,7 +45,7 @@ pub fn of(graph: &Graph, region: &Region) -> Option<(Region, Vec<Group>)> {
 
 /// The first query of each group, their number, and how many keys they see, where query `q` sees those up to `q + offset`. `None` if less than an eighth of the weights is left out.
 fn groups(queries: usize, keys: usize, offset: i64) -> Option<Vec<(usize, usize, usize)>> {
-    let count = (queries / LEAST_QUERIES).clamp(1, MOST_GROUPS);
+    let count = GROUPS.iter().map(|(most, least)| (queries / least).clamp(1, *most)).max().unwrap_or(1);
     let size = queries.div_ceil(count).next_multiple_of(WHOLE);
     let group = |first: usize| {
         let end = (first + size).min(queries);
@@ -65,6 +65,8 @@ mod tests {
     fn groups_see_the_keys_up_to_their_last_query() {
         assert_eq!(groups(256, 256, 0).unwrap(), [(0, 64, 64), (64, 64, 128), (128, 64, 192), (192, 64, 256)]);
         assert_eq!(groups(130, 130, 0).unwrap(), [(0, 80, 80), (80, 50, 130)]);
+        assert_eq!(groups(512, 512, 0).unwrap().len(), 4);
+        assert_eq!(groups(1024, 1024, 0).unwrap().len(), 8);
         // Each query sees one key less, and ten keys more than there are queries.
         assert_eq!(groups(128, 128, -1).unwrap(), [(0, 64, 63), (64, 64, 127)]);
         assert_eq!(groups(128, 138, 10).unwrap(), [(0, 64, 74), (64, 64, 138)]);

@@ -26,17 +26,21 @@ enum Fact {
     Row,
     /// The same number everywhere.
     Number(f64),
-    /// A whole number made of places: the key, and the query along an axis of the weights.
-    Place {
-        keys: i64,
-        queries: Option<(usize, i64)>,
-        constant: i64,
-    },
+    /// A whole number that places make.
+    Place(Place),
     /// This number wherever the diagonal hides the key, and anything else elsewhere.
     Hidden(f64, Diagonal),
 }
 
-use Fact::{Anything, Hidden, Number, Place, Row};
+use Fact::{Anything, Hidden, Number, Row};
+
+/// A whole number: the key's place times a factor, the query's along an axis of the weights times another, and a constant.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Place {
+    keys: i64,
+    queries: Option<(usize, i64)>,
+    constant: i64,
+}
 
 /// The diagonal behind which all weights are 0, and no fold over keys finds anything that counts. `None` if there is none.
 pub fn diagonal(graph: &Graph, region: &Region, keys: usize) -> Option<Diagonal> {
@@ -57,8 +61,7 @@ pub fn diagonal(graph: &Graph, region: &Region, keys: usize) -> Option<Diagonal>
 /// The diagonal behind which a fold finds its neutral element.
 fn neutral(fact: Fact, monoid: Monoid) -> Option<Diagonal> {
     match (fact, monoid) {
-        (Hidden(number, diagonal), Monoid::Sum) if number == 0.0 => Some(diagonal),
-        (Hidden(number, diagonal), Monoid::Max) if number == f64::NEG_INFINITY => Some(diagonal),
+        (Hidden(0.0, diagonal), Monoid::Sum) | (Hidden(f64::NEG_INFINITY, diagonal), Monoid::Max) => Some(diagonal),
         _ => None,
     }
 }
@@ -102,7 +105,7 @@ impl Facts<'_> {
                 match facts[0] {
                     Number(x) => Number(convert(x, from, op.dtype)),
                     Hidden(x, diagonal) => Hidden(convert(x, from, op.dtype), diagonal),
-                    Place { .. } if !matches!(op.dtype, DType::I32 | DType::I64) => self.unknown(reading),
+                    Fact::Place(_) if !matches!(op.dtype, DType::I32 | DType::I64) => self.unknown(reading),
                     other => other,
                 }
             }
@@ -121,9 +124,9 @@ impl Facts<'_> {
     /// The number of a place along an axis of the weights.
     fn place(&self, axis: Option<usize>) -> Fact {
         match axis {
-            Some(axis) if axis == self.keys => Place { keys: 1, queries: None, constant: 0 },
+            Some(axis) if axis == self.keys => Fact::Place(Place { keys: 1, ..Place::default() }),
             Some(axis) if self.region.axes[axis] == Axis::Rows => {
-                Place { keys: 0, queries: Some((axis, 1)), constant: 0 }
+                Fact::Place(Place { queries: Some((axis, 1)), ..Place::default() })
             }
             _ => Anything,
         }
@@ -134,10 +137,8 @@ impl Facts<'_> {
 fn mapped(function: ScalarFunction, dtype: DType, facts: &[Fact]) -> Fact {
     use ScalarFunction as F;
     match (function, facts) {
-        (F::Add | F::Sub, [a @ (Place { .. } | Number(_)), b @ (Place { .. } | Number(_))])
-            if !dtype.is_float() && !matches!((a, b), (Number(_), Number(_))) =>
-        {
-            sum(*a, *b, if function == F::Add { 1 } else { -1 })
+        (F::Add | F::Sub, [a, b]) if !dtype.is_float() && [a, b].iter().any(|fact| matches!(fact, Fact::Place(_))) => {
+            sum(*a, *b, if function == F::Add { 1 } else { -1 }).map_or(Anything, Fact::Place)
         }
         (F::Less | F::LessEqual | F::Greater | F::GreaterEqual, [a, b]) => compared(function, *a, *b),
         (F::And, [Hidden(x, d), other] | [other, Hidden(x, d)]) if *x == 0.0 && dtype == DType::Bool => match other {
@@ -179,32 +180,33 @@ fn evaluated(function: ScalarFunction, dtype: DType, facts: &[Fact]) -> Fact {
     diagonal.map_or(Number(number), |d| Hidden(number, d))
 }
 
-/// `a + sign * b` for whole numbers made of places.
-fn sum(a: Fact, b: Fact, sign: i64) -> Fact {
-    let (Some((k, p, c)), Some((l, q, d))) = (parts(a), parts(b)) else { return Anything };
-    let queries = match (p, q) {
+/// `a + sign * b` for whole numbers that places make.
+fn sum(a: Fact, b: Fact, sign: i64) -> Option<Place> {
+    let (a, b) = (whole(a)?, whole(b)?);
+    let queries = match (a.queries, b.queries) {
         (Some((axis, n)), Some((other, m))) if axis == other => Some((axis, n + sign * m)),
-        (Some(_), Some(_)) => return Anything,
+        (Some(_), Some(_)) => return None,
         (Some(one), None) => Some(one),
         (None, other) => other.map(|(axis, m)| (axis, sign * m)),
     };
-    Place { keys: k + sign * l, queries, constant: c + sign * d }
+    Some(Place { keys: a.keys + sign * b.keys, queries, constant: a.constant + sign * b.constant })
 }
 
-/// The factors of the key and the query, and what is added. Numbers of places are small.
-fn parts(fact: Fact) -> Option<(i64, Option<(usize, i64)>, i64)> {
-    const SMALL: f64 = 1e9;
-    match fact {
-        Number(x) if x.fract() == 0.0 && x.abs() < SMALL => Some((0, None, x as i64)),
-        Place { keys, queries, constant } if (constant as f64).abs() < SMALL => Some((keys, queries, constant)),
-        _ => None,
-    }
+/// A whole number, if it is no large one: such do not wrap.
+fn whole(fact: Fact) -> Option<Place> {
+    const SMALL: i64 = 1 << 30;
+    let place = match fact {
+        Number(x) if x.fract() == 0.0 => Place { constant: x as i64, ..Place::default() },
+        Fact::Place(place) => place,
+        _ => return None,
+    };
+    (place.constant.abs() < SMALL).then_some(place)
 }
 
 /// A comparison of places: where the key is far behind the query it is the same for all.
 fn compared(function: ScalarFunction, a: Fact, b: Fact) -> Fact {
     use ScalarFunction as F;
-    let Place { keys, queries: Some((queries, factor)), constant } = sum(a, b, -1) else { return Anything };
+    let Some(Place { keys, queries: Some((queries, factor)), constant }) = sum(a, b, -1) else { return Anything };
     // a - b is `key - query + constant` or the negative of that with another constant; the offset is that of the last key for which the comparison may be otherwise.
     let (behind, offset) = match (keys, factor, function) {
         (1, -1, F::LessEqual) => (0.0, -constant),
