@@ -22,7 +22,7 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
     ("src/ir/outline.rs", &["constant", "broadcast"], "what is made again inside a loop instead of handed in"),
     ("src/frontend/elaborate/scan.rs", &["reshape"], "a node that is another name of a value"),
     ("src/ir/slope.rs", &["map", "stop_gradient"], "where gradients end: in steps, and where the user says so"),
-    ("src/passes/attention.rs", &["contract"], "the product that attention ends in"),
+    ("src/passes/attention.rs", &["contract", "concat"], "the product that attention ends in, and groups side by side"),
     ("src/passes/attention/", &[], "what attention is made of; what is made of anything else stays whole"),
     ("src/passes/accumulate.rs", &["map", "constant"], "what a sum is"),
     ("src/passes/segment.rs", &["slice", "concat"], "cuts sequences and joins what rounds yield"),
