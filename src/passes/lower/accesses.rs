@@ -77,7 +77,8 @@ pub(crate) fn collect_extents(block: &Block, extents: &mut BTreeMap<LoopVar, u64
                 collect_extents(&c.epilogue, extents);
             }
             Instruction::Tile(t) => {
-                extents.extend([(t.row, t.rows), (t.column, t.columns)]);
+                // Its epilogue sees no other columns.
+                extents.extend([(t.row, t.rows), (t.column, t.stored_columns)]);
                 collect_extents(&t.epilogue, extents);
             }
             _ => {}
