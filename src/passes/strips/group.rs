@@ -11,6 +11,9 @@ use crate::passes::plan_memory::is_arena;
 /// A call joins one of the last so many groups.
 const MOST_BETWEEN: usize = 12;
 
+/// Who joins leaves at least one in so many of the strips into which it, or the group, could be cut: in few strips of what could be many nothing stays in the cache.
+const MOST_LOST: u64 = 3;
+
 /// Calls that run strip by strip, or one step that does not, by their places among the steps of the program.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -111,12 +114,12 @@ impl<'p> Groups<'p> {
     /// The strips of a group that all calls of a later one have joined.
     fn joined_groups(&self, first: usize, second: usize) -> Option<u64> {
         let (first, second) = (&self.groups[first], &self.groups[second]);
-        let rounds = gcd(first.rounds, second.rounds);
+        let rounds = common(first.rounds, second.rounds)?;
         let mut reads = false;
         for call in second.calls.iter().filter_map(|at| called(&self.program.steps[*at])) {
             reads |= self.meets_apart(first, call, self.slices[call.kernel as usize].as_ref()?, rounds)?;
         }
-        (reads && rounds > 1).then_some(rounds)
+        reads.then_some(rounds)
     }
 
     /// The groups behind the first of some that have to run before it so that a call of it may touch these buffers, such as one that packs what the call reads;
@@ -160,9 +163,9 @@ impl<'p> Groups<'p> {
 
     /// The strips of a group that a call has joined; `None` if it reads nothing that they write, or a strip would need another one.
     fn joined(&self, group: &Group, call: &Call, slices: &Slices) -> Option<u64> {
-        let rounds = gcd(group.rounds, slices.extent);
+        let rounds = common(group.rounds, slices.extent)?;
         let reads = self.meets_apart(group, call, slices, rounds)?;
-        (reads && rounds > 1).then_some(rounds)
+        reads.then_some(rounds)
     }
 
     /// Whether a call reads what a group writes, if in so many strips each of the call needs but one of the group.
@@ -201,6 +204,27 @@ fn conflict(a: &BTreeMap<u32, bool>, b: &BTreeMap<u32, bool>) -> bool {
     b.iter().any(|(buffer, writes)| a.get(buffer).is_some_and(|written| *written || *writes))
 }
 
+/// The most strips into which both of two can be cut; `None` if these are none, or too few of many.
+fn common(a: u64, b: u64) -> Option<u64> {
+    let rounds = gcd(a, b);
+    (rounds > 1 && rounds.saturating_mul(MOST_LOST) >= a.min(b)).then_some(rounds)
+}
+
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common;
+
+    #[test]
+    fn who_leaves_few_strips_of_many_does_not_join() {
+        assert_eq!(common(256, 8), Some(8));
+        assert_eq!(common(14, 4), Some(2));
+        // 98 blocks of elements and 8 blocks of samples have halves alone in common.
+        assert_eq!(common(98, 8), None);
+        assert_eq!(common(98, 256), None);
+        assert_eq!(common(7, 8), None);
+    }
 }
