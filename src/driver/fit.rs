@@ -101,7 +101,6 @@ impl Fit {
         for limits in tries {
             let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
             let bytes = lowered.workspace_bytes();
-
             if best.as_ref().is_none_or(|best| bytes < best.lowered.workspace_bytes()) {
                 best = Some(Fit { limits, lowered });
             }

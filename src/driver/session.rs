@@ -358,7 +358,9 @@ impl Session {
 
     /// Whether a compiled entry point takes more memory than the limit, since nothing less can be kept to.
     pub fn excess(&self, entry: Entry, rows: usize) -> Option<Excess> {
-        self.compiled.excess(entry, rows, self.workspace_bytes(entry, rows) as u64)
+        let loaded = self.entries.get(&(entry, rows))?;
+        let ahead = loaded.handed.as_ref().map_or(0, |handed| handed.program.arena_bytes);
+        self.compiled.excess(entry, rows, loaded.program.arena_bytes.max(ahead))
     }
 
     fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {

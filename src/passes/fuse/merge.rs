@@ -148,6 +148,8 @@ impl Grouping {
             "the gradient is computed after the loss"
         } else if a.len() + b.len() > LARGEST_GROUP {
             "the kernel would be too large"
+        } else if !near(units, maker, reader) {
+            "what is made would be kept until after a product"
         } else {
             "another kernel has to run between them"
         }
