@@ -11,6 +11,7 @@ use nnc::ir::graph::{Argument, Function, ResultRole, Role, ValueId};
 use nnc::ir::interpret;
 use nnc::ir::loops::{Program, Step};
 use nnc::ir::ops::convolve::Convolve;
+use nnc::ir::ops::convolve_kernel::ConvolveKernel;
 use nnc::ir::ops::pad::Pad;
 use nnc::ir::ops::spatial::Geometry;
 use nnc::ir::ops::windows::Windows;
@@ -153,6 +154,34 @@ fn convolution(tile: Option<usize>, n: usize, c: usize) -> Function {
     through_passes(writer.finish_raw(), true)
 }
 
+/// The gradient of a kernel `[3, 3, c, c]` over `[8, n, n, c]` with border 1, by tiles of this size in two parts, or directly.
+fn kernel_gradient(tile: Option<usize>, n: usize, c: usize) -> Function {
+    let mut writer = Writer::default();
+    let x = writer.argument("x", Role::Input, DType::F32, &[8, n + 2, n + 2, c]);
+    let dy = writer.argument("dy", Role::Input, DType::F32, &[8, n, n, c]);
+    let dw = match tile {
+        None => writer.b.emit(ConvolveKernel { geometry: Geometry::plain(2), sizes: vec![3, 3] }, &[x, dy]),
+        Some(tile) => {
+            let part = |part| {
+                let (tiles, strip) = match part {
+                    Part::KernelAdjoint => ((1, 1), 1),
+                    _ => ((n / tile, n / tile), 4 * n / tile),
+                };
+                Winograd { part, tile, tiles, strip, blocks: 1 }
+            };
+            let inputs = writer.b.emit(part(Part::Input), &[x]);
+            let results = writer.b.emit(part(Part::OutputAdjoint), &[dy]);
+            let products = writer.b.contract((inputs, &[4, 0, 1, 2]), (results, &[4, 0, 1, 3]), &[4, 0, 2, 3]).unwrap();
+            let shape = [&[Dim::from(1usize)][..], &writer.b.shape_of(products)].concat();
+            let products = writer.b.reshape(products, &shape).unwrap();
+            let gradients = writer.b.emit(part(Part::KernelAdjoint), &[products]);
+            writer.b.reduce(Monoid::Sum, gradients, &[0], false).unwrap()
+        }
+    };
+    writer.result("dw", ResultRole::Output, dw);
+    through_passes(writer.finish_raw(), true)
+}
+
 /// Numbers between -1 and 1 without any order.
 fn random_arguments(function: &Function) -> Vec<Tensor> {
     let mut state = 1u32;
@@ -164,27 +193,37 @@ fn random_arguments(function: &Function) -> Vec<Tensor> {
     function.arguments.iter().map(argument).collect()
 }
 
-/// The table of `docs/numerics.md`: numbers between -1 and 1, errors in half units in the last place of the largest result.
+/// The largest errors of a function that is computed directly and by tiles of 2 and of 4, in half units in the last place of the largest result.
+fn errors(function: impl Fn(Option<usize>) -> Function) -> [f64; 3] {
+    let direct = function(None);
+    let arguments = random_arguments(&direct);
+    let exact = &interpret::run(&direct, &arguments).unwrap()[0].data;
+    [None, Some(2), Some(4)].map(|tile| {
+        let function = function(tile);
+        let program = agreement::compile(&function, true).unwrap();
+        let loaded = nnc::codegen::backends()[0].jit(std::slice::from_ref(&program)).unwrap();
+        let memory = run_loaded(&*loaded, &program, memory_of(&program, &arguments), None);
+        let results = results_in(&function, &memory);
+        let largest = exact.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let off = exact.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        off / (largest * f64::from(f32::EPSILON) / 2.0)
+    })
+}
+
+/// The tables of `docs/numerics.md`: numbers between -1 and 1.
 #[test]
 fn errors_of_transforms_are_bounded() {
-    for (channels, bounds) in [(16, [9.0, 6.0, 20.0]), (128, [14.0, 12.0, 50.0])] {
-        let direct = convolution(None, 16, channels);
-        let arguments = random_arguments(&direct);
-        let exact = &interpret::run(&direct, &arguments).unwrap()[0].data;
-        let found = [None, Some(2), Some(4)].map(|tile| {
-            let function = convolution(tile, 16, channels);
-            let program = agreement::compile(&function, true).unwrap();
-            let loaded = nnc::codegen::backends()[0].jit(std::slice::from_ref(&program)).unwrap();
-            let memory = run_loaded(&*loaded, &program, memory_of(&program, &arguments), None);
-            let results = results_in(&function, &memory);
-            let largest = exact.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            let off = exact.iter().zip(&results[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            off / (largest * f64::from(f32::EPSILON) / 2.0)
-        });
-        println!("{channels} channels: {found:.1?}");
+    let hold = |what: &str, found: [f64; 3], bounds: [f64; 3]| {
+        println!("{what}: {found:.1?}");
         for (error, bound) in found.iter().zip(bounds) {
-            assert!(*error < bound, "{channels} channels: {found:?}, bounds {bounds:?}");
+            assert!(*error < bound, "{what}: {found:?}, bounds {bounds:?}");
         }
+    };
+    for (channels, bounds) in [(16, [9.0, 6.0, 20.0]), (128, [14.0, 12.0, 50.0])] {
+        hold(&format!("{channels} channels"), errors(|tile| convolution(tile, 16, channels)), bounds);
+    }
+    for (places, bounds) in [(8, [9.0, 6.0, 20.0]), (32, [14.0, 12.0, 50.0])] {
+        hold(&format!("gradient over {places} places"), errors(|tile| kernel_gradient(tile, places, 16)), bounds);
     }
 }
 
@@ -220,25 +259,33 @@ fn loops_without(function: &Function, pass: Option<&str>) -> Program {
     program
 }
 
-/// What is handed on here is larger than what strips are for, so they are made without any limit on memory.
+/// What is handed on here is larger than what strips are for, so they are made without any limit on memory: strips of tiles, whose parts of the kernel's gradient are
+/// added up, and blocks of its filters.
 #[test]
 fn strips_give_the_bits_of_whole_arrays() {
     let border = Geometry { low: vec![1; 2], high: vec![1; 2], ..Geometry::plain(2) };
-    let function = through_passes(function(&border, DType::F32, &[4, 32, 32, 64], &[3, 3, 64, 64]), false);
-    let arguments = random_arguments(&function);
-    let (strips, whole) = (loops_without(&function, None), loops_without(&function, Some("strips")));
-    assert!(strips.steps.iter().any(|step| matches!(step, Step::Repeat(_))), "nothing runs in strips");
-    assert!(strips.arena_bytes < whole.arena_bytes, "{} and {} bytes", strips.arena_bytes, whole.arena_bytes);
-    let [wide, cranelift] = nnc::codegen::backends();
-    let run = |backend: &dyn Backend, program: &Program, threads: usize| {
-        let loaded = backend.jit(std::slice::from_ref(program)).unwrap();
-        let pool = (threads > 1).then(|| nn_rt::Pool::new(threads));
-        run_loaded(&*loaded, program, memory_of(program, &arguments), pool.as_ref())
-    };
-    let expected = run(wide, &whole, 1);
-    for (backend, threads) in [(wide, 1), (wide, 2), (wide, 3), (cranelift, 2)] {
-        let what = format!("{} with {threads} threads", backend.name());
-        agreement::same(&what, &whole, &expected, &run(backend, &strips, threads)).unwrap();
+    let cases = [
+        ([8, 32, 32, 64], [3, 3, 64, 64], "part=kernel_adjoint tile=4 tiles=[1, 1] strip=1 blocks=1"),
+        ([8, 8, 8, 256], [3, 3, 256, 128], "blocks=2"),
+    ];
+    for (x, w, how) in cases {
+        let function = through_passes(function(&border, DType::F32, &x, &w), false);
+        assert!(function.to_string().contains(how), "no {how} in\n{function}");
+        let arguments = random_arguments(&function);
+        let (strips, whole) = (loops_without(&function, None), loops_without(&function, Some("strips")));
+        assert!(strips.steps.iter().any(|step| matches!(step, Step::Repeat(_))), "nothing runs in strips");
+        assert!(strips.arena_bytes < whole.arena_bytes, "{} and {} bytes", strips.arena_bytes, whole.arena_bytes);
+        let [wide, cranelift] = nnc::codegen::backends();
+        let run = |backend: &dyn Backend, program: &Program, threads: usize| {
+            let loaded = backend.jit(std::slice::from_ref(program)).unwrap();
+            let pool = (threads > 1).then(|| nn_rt::Pool::new(threads));
+            run_loaded(&*loaded, program, memory_of(program, &arguments), pool.as_ref())
+        };
+        let expected = run(wide, &whole, 1);
+        for (backend, threads) in [(wide, 1), (wide, 2), (wide, 3), (cranelift, 2)] {
+            let what = format!("{} with {threads} threads", backend.name());
+            agreement::same(&what, &whole, &expected, &run(backend, &strips, threads)).unwrap();
+        }
     }
 }
 

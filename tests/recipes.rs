@@ -33,11 +33,15 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
         &["reshape", "concat", "constant"],
         "makes nodes that move a value or stand in memory",
     ),
-    ("src/passes/expand_convolutions/", &["concat", "slice", "winograd"], "what convolutions are made of"),
+    (
+        "src/passes/expand_convolutions/",
+        &["concat", "convolve_kernel", "pad", "slice", "transpose", "winograd"],
+        "what convolutions are made of",
+    ),
     ("src/passes/gather_sums.rs", &["contract"], "the sum that it gathers"),
     ("src/passes/keep.rs", &["contract", "convolve", "convolve_kernel", "map"], "what is dear to compute again"),
     ("src/passes/recompute.rs", &["map"], "what a mask says of a maximum"),
-    ("src/passes/recompute/", &["pad"], "a copy with borders, cheap to make again"),
+    ("src/passes/recompute/", &["pad", "winograd"], "copies with borders and transforms, cheap to make again"),
     ("src/passes/lower/name.rs", &["map"], "names of kernels"),
     ("src/driver.rs", &["random_bits"], "the hash of a site, of which seeds are made"),
 ];

@@ -86,7 +86,10 @@ fn expand(
                 None => convolve(b, &op.geometry, inputs[0], inputs[1]),
             })
         }
-        Op::ConvolveKernel(op) => Some(kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)),
+        Op::ConvolveKernel(op) => Some(
+            winograd::kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)
+                .unwrap_or_else(|| kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)),
+        ),
         Op::OverlapAdd(op) => side_by_side(b, op, inputs[0]),
         _ => None,
     }

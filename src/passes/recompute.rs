@@ -119,11 +119,21 @@ struct Recomputing<'a> {
 /// Where values that were computed again are, for one reader or for several.
 type Copies = FxHashMap<ValueId, ValueId>;
 
-/// The copies that several share: of what runs again, and of what those read that read buffers.
+/// The copies that several share: of what runs again, and of what those read that read buffers. What reads buffers while it runs again shares copies of its own, which
+/// then need not stay until the gradient is there.
 #[derive(Default)]
 struct Shared {
     again: Copies,
     in_memory: Copies,
+    in_memory_again: Copies,
+    /// Whether the reader is one that runs again.
+    runs_again: bool,
+}
+
+impl Shared {
+    fn in_memory(&mut self) -> &mut Copies {
+        if self.runs_again { &mut self.in_memory_again } else { &mut self.in_memory }
+    }
 }
 
 impl Recomputing<'_> {
@@ -165,7 +175,9 @@ impl Recomputing<'_> {
         if let Some(copy) = shared.again.get(&value) {
             return *copy;
         }
+        let reader = std::mem::replace(&mut shared.runs_again, true);
         let copies = self.node(rewriter, shared, value.node);
+        shared.runs_again = reader;
         for (output, copy) in copies.iter().enumerate() {
             shared.again.insert(ValueId { node: value.node, output: output as u32 }, *copy);
         }
@@ -180,7 +192,7 @@ impl Recomputing<'_> {
         mut own: Option<&mut Copies>,
         value: ValueId,
     ) -> ValueId {
-        if let Some(copy) = own.as_deref().unwrap_or(&shared.in_memory).get(&value) {
+        if let Some(copy) = own.as_deref().unwrap_or(shared.in_memory()).get(&value) {
             return *copy;
         }
         let node = self.function.graph.node(value.node);
@@ -188,7 +200,7 @@ impl Recomputing<'_> {
             node.inputs.iter().map(|v| self.late(rewriter, shared, own.as_deref_mut(), *v)).collect();
         rewriter.builder.set_scope(Arc::clone(&node.scope));
         let copy = rewriter.builder.add(node.op.clone(), &inputs).expect("operands are of the same types")[0];
-        own.unwrap_or(&mut shared.in_memory).insert(value, copy);
+        own.unwrap_or(shared.in_memory()).insert(value, copy);
         copy
     }
 }

@@ -1,8 +1,8 @@
-//! `winograd`: the three linear transforms of Winograd's minimal filtering, for kernels of 3 × 3 that move by 1.
+//! `winograd`: the linear transforms of Winograd's minimal filtering, for kernels of 3 × 3 that move by 1.
 //!
 //! Instead of 9 multiplications for an element of a convolution's result, a tile of m × m results takes (m + 2)² for all of them:
 //! the tile's (m + 2) × (m + 2) inputs and the kernel are transformed, multiplied elementwise (over channels: a matrix product for each of the
-//! (m + 2)² places) and transformed back. After A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+//! (m + 2)² places) and transformed back. A kernel's gradient takes the same way back: by the adjoints of two of the transforms. After A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
 //! The pass `expand_convolutions` puts them in where they pay; the language does not reach them.
 
 use super::*;
@@ -20,10 +20,14 @@ use matrices::Matrix;
 pub enum Part {
     /// `[n, h, w, c]` with h = m · th + 2 and w = m · tw + 2 to `[n · th / s, (m + 2)², s · tw, c]`.
     Input,
-    /// `[3, 3, c, f]` to `[b, (m + 2)², c, f / b]`.
+    /// `[3, 3, c, f]`, or `[b, 3, 3, c, f / b]`, to `[b, (m + 2)², c, f / b]`.
     Kernel,
     /// `[b, n · th / s, (m + 2)², s · tw, f / b]` to `[n, m · th, m · tw, f]`.
     Output,
+    /// The adjoint of that, for the gradient of a result: `[n, m · th, m · tw, f]` to `[n · th / s, (m + 2)², s · tw, f]`.
+    OutputAdjoint,
+    /// The adjoint of a kernel's, for p parts of its gradient: `[b, p, (m + 2)², c, f / b]` to `[p, 3, 3, c, f]`.
+    KernelAdjoint,
 }
 
 /// One transform: a matrix applied along both axes of a tile.
@@ -32,16 +36,22 @@ pub struct Winograd {
     pub part: Part,
     /// m, the results of a tile along one axis: 2 or 4.
     pub tile: usize,
-    /// `th` and `tw`, how many tiles there are along each axis; 1 and 1 for a kernel.
+    /// `th` and `tw`, how many tiles there are along each axis; 1 and 1 for a kernel or its gradient.
     pub tiles: (usize, usize),
-    /// s, the rows of tiles in a strip: a part of the rows of one sample, or all rows of some samples; 1 for a kernel. Transformed tiles stand strip
+    /// s, the rows of tiles in a strip: a part of the rows of one sample, or all rows of some samples; 1 for a kernel or its gradient. Transformed tiles stand strip
     /// after strip, so that one can be multiplied and transformed back before the next one.
     pub strip: usize,
-    /// b, into how many blocks filters are cut, each with a transformed kernel and products of its own; 1 for an input.
+    /// b, into how many blocks filters are cut, each with a transformed kernel and products of its own; 1 for an input and for the gradient of a result.
     pub blocks: usize,
 }
 
-const PARTS: [(&str, Part); 3] = [("input", Part::Input), ("kernel", Part::Kernel), ("output", Part::Output)];
+const PARTS: [(&str, Part); 5] = [
+    ("input", Part::Input),
+    ("kernel", Part::Kernel),
+    ("output", Part::Output),
+    ("output_adjoint", Part::OutputAdjoint),
+    ("kernel_adjoint", Part::KernelAdjoint),
+];
 
 /// Where the elements of a tile stand: from the first of the tile, how far apart along either axis.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +60,7 @@ struct Steps {
     column: usize,
 }
 
-/// The loops around what moves along a tile, outermost first: blocks of filters, samples or strips of samples, strips of a sample or samples of a strip, rows of
+/// The loops around what moves along a tile, outermost first: blocks of filters, samples or strips of samples or parts of a kernel's gradient, strips of a sample or samples of a strip, rows of
 /// tiles, tiles, channels of a kernel.
 type Around = [usize; 6];
 
@@ -69,7 +79,12 @@ impl Winograd {
     fn inner(&self, x: &TensorType) -> usize {
         let sizes = x.sizes().expect("sizes are concrete where tiles are counted");
         let last = *sizes.last().expect("every operand has axes");
-        if self.part == Part::Kernel { last / self.blocks } else { last }
+        if self.part == Part::Kernel && !Winograd::is_in_blocks(x) { last / self.blocks } else { last }
+    }
+
+    /// Whether a kernel's blocks of filters stand one after the other.
+    fn is_in_blocks(kernel: &TensorType) -> bool {
+        kernel.shape.len() == 5
     }
 
     /// The extents of the loops around.
@@ -77,9 +92,10 @@ impl Winograd {
         let sizes = x.sizes().expect("sizes are concrete where tiles are counted");
         let (th, tw) = self.tiles;
         let (samples, channels) = match self.part {
-            Part::Input => (sizes[0], 1),
-            Part::Kernel => (1, sizes[2]),
+            Part::Input | Part::OutputAdjoint => (sizes[0], 1),
+            Part::Kernel => (1, sizes[sizes.len() - 2]),
             Part::Output => (sizes[1] * self.strip / th, 1),
+            Part::KernelAdjoint => (sizes[1], sizes[3]),
         };
         match self.strip.checked_div(th) {
             Some(of_strip @ 1..) => [self.blocks, samples / of_strip, of_strip, th, tw, channels],
@@ -97,8 +113,8 @@ impl Winograd {
         let plane = self.strip * row;
         let strip = Winograd::places(m) * plane;
         let outer = if whole_samples { [strip, rows * row] } else { [second * strip, strip] };
-        let block = samples * if whole_samples { strip } else { second * strip };
-        let planes = (Steps { row: (m + 2) * plane, column: plane }, [block, outer[0], outer[1], row, inner, inner]);
+        let planes_block = samples * if whole_samples { strip } else { second * strip };
+        let planes = (Steps { row: (m + 2) * plane, column: plane }, [planes_block, outer[0], outer[1], row, inner, inner]);
         let all = inner * self.blocks;
         let image = |step: usize, rest: usize| {
             let row = (step * tw + rest) * all;
@@ -106,11 +122,20 @@ impl Winograd {
             let outer = if whole_samples { [second * sample, sample] } else { [sample, rows * step * row] };
             (Steps { row, column: all }, [inner, outer[0], outer[1], step * row, step * all, 0])
         };
-        let kernel = Steps { row: 3 * channels * all, column: channels * all };
+        // From block to block, and from channel to channel.
+        let (block, wide) = if Winograd::is_in_blocks(x) && self.part == Part::Kernel {
+            (9 * channels * inner, inner)
+        } else {
+            (inner, all)
+        };
+        let kernel = Steps { row: 3 * channels * wide, column: channels * wide };
+        let kernel = (kernel, [block, 9 * channels * wide, 0, 0, 0, wide]);
         match self.part {
             Part::Input => [image(m, 2), planes],
-            Part::Kernel => [(kernel, [inner, 0, 0, 0, 0, all]), planes],
+            Part::Kernel => [kernel, planes],
             Part::Output => [planes, image(m, 0)],
+            Part::OutputAdjoint => [image(m, 0), planes],
+            Part::KernelAdjoint => [planes, kernel],
         }
     }
 
@@ -166,8 +191,8 @@ impl OpDef for Winograd {
     const DOC: OpDoc = OpDoc {
         name: "winograd",
         summary: "a transform of tiles by which convolutions with kernels of 3 by 3 take fewer multiplications",
-        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [n th / s, (m + 2)^2, s tw, c]; kernel: [3, 3, c, f] -> [b, (m + 2)^2, c, f / b]; output: [b, n th / s, (m + 2)^2, s tw, f / b] -> [n, m th, m tw, f]",
-        equation: "y[i, j] = the sum of M[i, a] * M[j, b] * x[a, b] over a and b, for each tile; M is B^T, G or A^T of F(m, 3)",
+        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [n th / s, (m + 2)^2, s tw, c]; kernel: [3, 3, c, f] or [b, 3, 3, c, f / b] -> [b, (m + 2)^2, c, f / b]; output: [b, n th / s, (m + 2)^2, s tw, f / b] -> [n, m th, m tw, f]; output_adjoint: [n, m th, m tw, f] -> [n th / s, (m + 2)^2, s tw, f]; kernel_adjoint: [b, p, (m + 2)^2, c, f / b] -> [p, 3, 3, c, f]",
+        equation: "y[i, j] = the sum of M[i, a] * M[j, b] * x[a, b] over a and b, for each tile; M is B^T, G, A^T, A or G^T of F(m, 3)",
         derivative: "dx = the same with M transposed, overlapping inputs added up",
         dtypes: "floats",
         error: "a sum of at most 5 terms along each axis, in each step rounded: at most 12 units in the last place of the sum of the magnitudes",
@@ -215,8 +240,21 @@ impl OpDef for Winograd {
             (Part::Input, [n, h, w, c]) if *h == size(th, 2) && *w == size(tw, 2) && self.blocks == 1 => {
                 vec![scaled(n, th, strip).ok_or_else(wrong)?, places, of_strip, c.clone()]
             }
+            (Part::OutputAdjoint, [n, h, w, f]) if *h == size(th, 0) && *w == size(tw, 0) && self.blocks == 1 => {
+                vec![scaled(n, th, strip).ok_or_else(wrong)?, places, of_strip, f.clone()]
+            }
+            (Part::KernelAdjoint, [b, p, k, c, f])
+                if *k == places && b.is(self.blocks as i64) && self.tiles == (1, 1) && strip == 1 =>
+            {
+                vec![p.clone(), Dim::from(3usize), Dim::from(3usize), c.clone(), f.mul(b).ok_or_else(wrong)?]
+            }
             (Part::Kernel, [h, w, c, f]) if h.is(3) && w.is(3) && self.tiles == (1, 1) && strip == 1 => {
                 vec![Dim::from(self.blocks), places, c.clone(), f.div_exact(&Dim::from(self.blocks)).ok_or_else(wrong)?]
+            }
+            (Part::Kernel, [b, h, w, c, f])
+                if b.is(self.blocks as i64) && h.is(3) && w.is(3) && self.tiles == (1, 1) && strip == 1 =>
+            {
+                vec![b.clone(), places, c.clone(), f.clone()]
             }
             (Part::Output, [b, n, k, p, f]) if *k == places && *p == of_strip && b.is(self.blocks as i64) => {
                 let filters = f.mul(b).ok_or_else(wrong)?;
@@ -269,6 +307,11 @@ impl OpDef for Winograd {
             sample(Part::Output, 4, (1, 2), (1, 1), &[1, 1, 36, 2, 17]),
             sample(Part::Output, 4, (1, 1), (3, 1), &[1, 1, 36, 3, 0]),
             sample(Part::Kernel, 2, (1, 1), (1, 2), &[3, 3, 2, 6]),
+            sample(Part::Kernel, 2, (1, 1), (1, 2), &[2, 3, 3, 2, 3]),
+            sample(Part::OutputAdjoint, 2, (1, 3), (2, 1), &[2, 2, 6, 9]),
+            sample(Part::OutputAdjoint, 4, (2, 1), (1, 1), &[1, 8, 4, 5]),
+            sample(Part::KernelAdjoint, 2, (1, 1), (1, 2), &[2, 1, 16, 2, 3]),
+            sample(Part::KernelAdjoint, 4, (1, 1), (1, 1), &[1, 3, 36, 2, 5]),
         ];
         all.extend([2, 4].map(|tile| sample(Part::Kernel, tile, (1, 1), (1, 1), &[3, 3, 2, 5])));
         all
@@ -285,14 +328,24 @@ impl Winograd {
         let product = self.product(b, x.dtype);
         let (th, tw) = (Dim::from(self.tiles.0), Dim::from(self.tiles.1));
         let m = Dim::from(self.tile);
-        let edge = Dim::from(self.tile + 2);
-        // Labels: places of the result, places of the operand, tiles, what moves along, strips, blocks.
+        // Labels: places of the result, places of the operand, tiles or channels, what moves along, strips or parts, blocks.
         match self.part {
+            Part::KernelAdjoint => {
+                let [blocks, parts, _, channels, of_block] = &x.shape[..] else { unreachable!("its type was inferred") };
+                let shape = [parts.clone(), Dim::from(9usize), channels.clone(), blocks.clone(), of_block.clone()];
+                let cut = b.reshape(dy, &shape)?;
+                b.contract((product, &[0, 1]), (cut, &[4, 0, 2, 5, 3]), &[5, 4, 1, 2, 3])
+            }
+            Part::Kernel if Winograd::is_in_blocks(x) => {
+                let dx = b.contract((product, &[0, 1]), (dy, &[5, 0, 2, 3]), &[5, 1, 2, 3])?;
+                b.reshape(dx, &x.shape)
+            }
             Part::Kernel => {
                 let dx = b.contract((product, &[0, 1]), (dy, &[5, 0, 2, 3]), &[1, 2, 5, 3])?;
                 b.reshape(dx, &x.shape)
             }
-            Part::Input => {
+            Part::Input | Part::OutputAdjoint => {
+                let edge = Dim::from(if self.part == Part::Input { self.tile + 2 } else { self.tile });
                 let dx = b.contract((product, &[0, 1]), (dy, &[4, 0, 2, 3]), &[4, 2, 1, 3])?;
                 let windows = [x.shape[0].clone(), th, tw, edge.clone(), edge, x.shape[3].clone()];
                 let windows = b.reshape(dx, &windows)?;

@@ -158,36 +158,39 @@ impl Memory {
     }
 }
 
-/// How many groups behind one another are looked at for what they free.
-const FORESIGHT: usize = 4;
+/// How many groups behind one another are looked at for what they free, and how many in all with those that they wait for.
+const FORESIGHT: usize = 5;
+const MOST_AHEAD: usize = 10;
 
 /// The state of choosing group after group.
 struct Choice<'a> {
     memory: &'a Memory,
     /// How many readers of each value have not run.
     readers: BTreeMap<ValueId, usize>,
-    /// How many groups each waits for.
-    waiting: BTreeMap<usize, usize>,
+    /// The groups that each waits for.
+    waiting: BTreeMap<usize, BTreeSet<usize>>,
 }
 
 /// Each time the group that frees most, or needs least.
 fn greedy(memory: &Memory, grouping: &Grouping) -> Vec<usize> {
     let readers = memory.readers.iter().map(|(v, r)| (*v, r.len())).collect();
-    let mut choice = Choice { memory, readers, waiting: memory.made.keys().map(|g| (*g, 0)).collect() };
+    let mut choice = Choice { memory, readers, waiting: memory.made.keys().map(|g| (*g, BTreeSet::new())).collect() };
     for g in memory.made.keys() {
-        grouping.after[*g].keys().for_each(|n| *choice.waiting.entry(*n).or_default() += 1);
+        grouping.after[*g].keys().for_each(|n| {
+            choice.waiting.entry(*n).or_default().insert(*g);
+        });
     }
-    let mut ready: BTreeSet<usize> = choice.waiting.iter().filter(|(_, n)| **n == 0).map(|(g, _)| *g).collect();
+    let mut ready: BTreeSet<usize> = choice.waiting.iter().filter(|(_, w)| w.is_empty()).map(|(g, _)| *g).collect();
     let mut out = Vec::new();
-    while let Some(next) = ready.iter().copied().min_by_key(|g| (choice.growth(*g, &[], FORESIGHT), *g)) {
+    while let Some(next) = ready.iter().copied().min_by_key(|g| (choice.growth(*g), *g)) {
         ready.remove(&next);
         for value in &memory.reads[&next] {
             *choice.readers.get_mut(value).expect("every read was counted") -= 1;
         }
         for after in grouping.after[next].keys() {
             let left = choice.waiting.get_mut(after).expect("every group was counted");
-            *left -= 1;
-            if *left == 0 {
+            left.remove(&next);
+            if left.is_empty() {
                 ready.insert(*after);
             }
         }
@@ -197,26 +200,50 @@ fn greedy(memory: &Memory, grouping: &Grouping) -> Vec<usize> {
 }
 
 impl Choice<'_> {
-    /// The bytes that are in use more once `group` has run. Where its one result is for one group alone, that can run then, and that frees more than it
-    /// makes, it is counted too: partial sums are made to be added up. `given` are values made just before.
-    fn growth(&self, group: usize, given: &[ValueId], foresight: usize) -> i64 {
-        let made = &self.memory.made[&group];
-        let freed = self.memory.reads[&group].iter().filter(|v| given.contains(v) || self.readers[v] == 1);
-        let own = self.memory.sum(made.iter()) - self.memory.sum(freed);
-        match (made.as_slice(), foresight) {
-            ([value], 1..) => match self.memory.readers.get(value).map(Vec::as_slice) {
-                Some([reader]) if self.waiting[reader] == 1 => own + self.growth(*reader, made, foresight - 1).min(0),
-                _ => own,
-            },
-            _ => own,
+    /// The bytes that are in use more once `group` has run. Where its one result is for one group alone that frees more than it makes, that is counted too, and so on,
+    /// each with what is made for it alone: partial sums are made to be added up, and both operands of a product to be multiplied.
+    fn growth(&self, group: usize) -> i64 {
+        let mut together = BTreeSet::from([group]);
+        let (mut last, mut least) = (group, self.change(&together));
+        for _ in 0..FORESIGHT {
+            let [value] = self.memory.made[&last].as_slice() else { break };
+            let Some([reader]) = self.memory.readers.get(value).map(Vec::as_slice) else { break };
+            if !self.collect(*reader, &mut together) {
+                break;
+            }
+            (last, least) = (*reader, least.min(self.change(&together)));
         }
+        least
+    }
+
+    /// Adds a group and all that it waits for; whether these are few enough, and make nothing for others.
+    fn collect(&self, group: usize, together: &mut BTreeSet<usize>) -> bool {
+        together.insert(group);
+        let is_only_reader = |before: &usize| {
+            self.memory.made[before].iter().all(|value| self.memory.readers.get(value).is_some_and(|r| *r == [group]))
+        };
+        let collected = |before: &usize, together: &mut BTreeSet<usize>| {
+            together.contains(before) || is_only_reader(before) && self.collect(*before, together)
+        };
+        together.len() <= MOST_AHEAD && self.waiting[&group].iter().all(|before| collected(before, together))
+    }
+
+    /// The bytes that are in use more once all these groups have run.
+    fn change(&self, together: &BTreeSet<usize>) -> i64 {
+        let made: i64 = together.iter().map(|group| self.memory.sum(self.memory.made[group].iter())).sum();
+        let mut reads: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for value in together.iter().flat_map(|group| &self.memory.reads[group]) {
+            *reads.entry(*value).or_default() += 1;
+        }
+        let freed = reads.iter().filter(|(value, count)| self.readers[value] == **count).map(|(value, _)| value);
+        made - self.memory.sum(freed)
     }
 }
 
 /// The order in which a group waits for its first reader if that takes no memory: if it makes more than what only it keeps waiting.
 fn late(order: &[usize], grouping: &Grouping, memory: &Memory) -> Vec<usize> {
     let makers = memory.made.iter().flat_map(|(group, made)| made.iter().map(|v| (*v, *group))).collect();
-    let mut waiting = Waiting { memory, makers, places: BTreeMap::new() };
+    let mut waiting = Waiting { memory, grouping, makers, places: BTreeMap::new() };
     for (place, group) in order.iter().enumerate().rev() {
         let places = &waiting.places;
         let first = grouping.after[*group].keys().map(|after| places[after]).min();
@@ -245,6 +272,7 @@ type Moved = (usize, i64);
 /// What becomes of groups that wait.
 struct Waiting<'a> {
     memory: &'a Memory,
+    grouping: &'a Grouping,
     makers: BTreeMap<ValueId, usize>,
     /// Of all groups behind those that are still to be looked at.
     places: BTreeMap<usize, Moved>,
@@ -261,7 +289,10 @@ impl Waiting<'_> {
             let bytes = self.memory.bytes[v];
             let maker = self.makers[v];
             let only = self.memory.readers[v] == [group] && self.memory.made[&maker].len() == 1;
-            if only && chain > 0 { bytes.min(self.kept(maker, moved, chain - 1)) } else { bytes }
+            // What reads a parameter cannot wait for longer than its update does.
+            let mut others = self.grouping.after[maker].keys().filter(|after| **after != group);
+            let can_wait = others.all(|after| self.places.get(after).is_some_and(|place| *place >= moved));
+            if only && can_wait && chain > 0 { bytes.min(self.kept(maker, moved, chain - 1)) } else { bytes }
         };
         self.memory.reads[&group].iter().filter(alone).map(of_value).sum()
     }

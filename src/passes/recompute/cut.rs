@@ -48,7 +48,9 @@ impl Prices {
                 self.value + written / self.written_part
             }
             // Its operand is written again as well.
-            Class::Opaque if matches!(node.op, Op::Pad(_)) => self.value + 2 * bytes / self.written_part,
+            Class::Opaque if matches!(node.op, Op::Pad(_) | Op::Winograd(_)) => {
+                self.value + 2 * bytes / self.written_part
+            }
             _ => ENDLESS,
         }
     }

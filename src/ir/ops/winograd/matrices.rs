@@ -26,6 +26,10 @@ impl Matrix {
         self.0[row][column]
     }
 
+    fn transposed(&self) -> Matrix {
+        Matrix((0..self.columns()).map(|c| (0..self.rows()).map(|r| self.at(r, c)).collect()).collect())
+    }
+
     /// The matrix with `f` applied to each element.
     pub fn map(&self, f: impl Fn(f64) -> f64) -> Matrix {
         Matrix(self.0.iter().map(|row| row.iter().map(|v| f(*v)).collect()).collect())
@@ -52,11 +56,13 @@ fn mirrored(pairs: impl Iterator<Item = (f64, f64)>) -> bool {
 /// and the mean one twice; among pairs of small fractions these are near the best. All numbers made of them but the kernel's are exact.
 const POINTS: (f64, f64) = (0.625, 1.5);
 
-/// The matrix of a part for tiles of `tile` results: Bᵀ, G or Aᵀ.
+/// The matrix of a part for tiles of `tile` results: Bᵀ, G, Aᵀ, A or Gᵀ.
 pub fn matrix(part: Part, tile: usize) -> Matrix {
     let (a, b) = POINTS;
     let (aa, bb) = (a * a, b * b);
     match (part, tile) {
+        (Part::OutputAdjoint, _) => matrix(Part::Output, tile).transposed(),
+        (Part::KernelAdjoint, _) => matrix(Part::Kernel, tile).transposed(),
         (Part::Input, 2) => Matrix::of([[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]]),
         (Part::Kernel, 2) => Matrix::of([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]]),
         (Part::Output, 2) => Matrix::of([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]]),
