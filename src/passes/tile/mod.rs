@@ -216,7 +216,9 @@ impl<'a> Tiler<'a> {
         let Choice { shape, right, left, outermost } = choice;
         let (mut product, mut cut) = (Draft { kernel: kernel.clone(), buffers: call.buffers.clone() }, site.clone());
         let panels_outside = outermost == Outermost::Panels;
-        let mut layout = Layout { shape, left_panel: None, right_packed: right == Right::Packed, panels_outside };
+        let lanes = self.limits.registers.lanes(kernel.values[site.contract.accumulator.0 as usize]);
+        let mut layout =
+            Layout { shape, lanes, left_panel: None, right_packed: right == Right::Packed, panels_outside };
         if right == Right::Packed {
             let packing = Packing::of_right(site, shape.columns);
             cut.contract.right = Matrix {

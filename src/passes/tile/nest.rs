@@ -23,6 +23,8 @@ const SMALLEST_PARALLEL: u64 = 1 << 18;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub shape: TileShape,
+    /// Elements of a vector register.
+    pub lanes: u64,
     /// How the left operand is packed, if it is.
     pub left_panel: Option<LeftPanel>,
     /// Only a packed right operand has readable padding beyond its last column.
@@ -81,15 +83,27 @@ fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
     let all = if work < SMALLEST_PARALLEL && !layout.panels_outside {
         vec![Cover::Region { rows, columns }]
     } else if contract.rows >= contract.columns && !layout.panels_outside {
-        let strips = strips_of_block(rows.count, layout.strip());
-        let done = rows.count / strips * strips;
-        let left = Span { start: done, count: rows.count - done, rest: rows.rest };
-        vec![Cover::RowBlocks { blocks: done / strips, strips, columns }, Cover::Region { rows: left, columns }]
+        row_blocks(rows, layout, columns).into()
     } else {
         let left = Span { start: columns.count, count: 0, rest: columns.rest };
-        vec![Cover::Panels { tiles: columns.count, rows }, Cover::Region { rows, columns: left }]
+        let mut all = vec![Cover::Panels { tiles: columns.count, rows }];
+        // The rest of a panel is cut by rows, if it is enough for threads.
+        let is_long = contract.rows.saturating_mul(columns.rest).saturating_mul(contract.steps()) >= SMALLEST_PARALLEL;
+        match is_long && !layout.panels_outside {
+            true => all.extend(row_blocks(rows, layout, left)),
+            false => all.push(Cover::Region { rows, columns: left }),
+        }
+        all
     };
     all.into_iter().filter(|cover| !is_empty(cover)).collect()
+}
+
+/// All rows in blocks, and those that are left.
+fn row_blocks(rows: Span, layout: Layout, columns: Span) -> [Cover; 2] {
+    let strips = strips_of_block(rows.count, layout.strip());
+    let done = rows.count / strips * strips;
+    let left = Span { start: done, count: rows.count - done, rest: rows.rest };
+    [Cover::RowBlocks { blocks: done / strips, strips, columns }, Cover::Region { rows: left, columns }]
 }
 
 fn is_empty(cover: &Cover) -> bool {
@@ -274,10 +288,11 @@ impl Writer<'_> {
         let left = moved(&contract.left, left);
         let right_step = if self.layout.right_packed { contract.steps() as i64 } else { 1 };
         let right = moved(&contract.right, column.times(right_step));
-        // In place there is nothing to read beyond the last column.
-        let width = match self.layout.right_packed || !stored.is_multiple_of(4) {
-            true => self.layout.shape.columns,
-            false => stored,
+        // In place there is nothing to read beyond the last column; of a packed one whole vectors are read.
+        let width = match (self.layout.right_packed, stored.is_multiple_of(4)) {
+            (true, _) => stored.next_multiple_of(self.layout.lanes).min(self.layout.shape.columns),
+            (false, false) => self.layout.shape.columns,
+            (false, true) => stored,
         };
         if stored < width && !self.layout.right_packed {
             return vec![Instruction::Contract(Box::new(Contract {

@@ -24,7 +24,7 @@ impl Default for Registers {
 
 impl Registers {
     /// Elements in a register.
-    fn lanes(self, dtype: DType) -> u64 {
+    pub(super) fn lanes(self, dtype: DType) -> u64 {
         self.bytes / dtype.bytes() as u64
     }
 }
