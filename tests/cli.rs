@@ -191,6 +191,17 @@ fn steps_are_explained_by_kernels() {
 }
 
 #[test]
+fn what_takes_more_than_the_limit_on_memory_is_said() {
+    let folder = Folder::new();
+    for command in ["bench", "explain"] {
+        let arguments = [command, "m.nn", "--entry", "train_step", "--repeat", "1"];
+        let said = |limit: &str| folder.good(&[&arguments[..], &["--memory", limit]].concat()).err();
+        assert!(said("64B").contains("more than the limit of 0.0 MB"), "{command}: {}", said("64B"));
+        assert!(!said("1GB").contains("more than the limit"), "{command}: {}", said("1GB"));
+    }
+}
+
+#[test]
 fn training_reports_json_lines() {
     let folder = Folder::new();
     let arguments = ["train", "m.nn", "--json", "--history", "h.jsonl", "--log-every", "4", "--save", "w.safetensors"];
