@@ -16,6 +16,7 @@ pub mod autodiff;
 pub mod bodies;
 pub mod cse;
 pub mod dce;
+mod divide_bytes;
 pub mod expand_convolutions;
 pub mod expand_math;
 pub mod fuse;
@@ -147,6 +148,7 @@ pub struct LoopPass {
 pub const LOOP_PASSES: &[LoopPass] = &[
     tile::PASS,
     store_packed::PASS,
+    divide_bytes::PASS,
     expand_math::PASS,
     interleave::PASS,
     in_place::PASS,
