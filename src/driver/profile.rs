@@ -90,8 +90,9 @@ impl Session {
 /// Looks at the machine's peak before each turn: the first ones find the core asleep.
 const PROBES: usize = 8;
 
-/// A call that takes no longer is made once more before it is timed, since what the probe left in the caches is a part of its time and none of its kernels'.
-const SHORT: f64 = 1e-4;
+/// A call that takes no longer is made once more before it is timed, since what the probe left in the caches, and the waking of threads that fell asleep meanwhile, is a part of its
+/// time and none of its kernels'.
+const SHORT: f64 = 1e-3;
 
 /// How often the clock is timed.
 const LOOKS: usize = 201;

@@ -22,6 +22,9 @@ const FEWEST_STEPS: u64 = 16;
 /// Buffers of fewer bytes are near anyway.
 const SMALLEST_FAR: u64 = 1 << 16;
 
+/// So many lines are on their way to a core at a time.
+const FETCHED_AT_ONCE: u64 = 20;
+
 /// Bytes that memory moves together.
 const LINE: u64 = 64;
 
@@ -70,16 +73,17 @@ impl Lowering<'_> {
         if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
             return Err(Unsupported("a tile of far rows"));
         }
-        self.fetch_ahead(&product)?;
+        let fetches = self.fetches(&product)?;
         let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
         let sums = match tile.cut {
             None => {
                 let sums = self.zeros(count);
-                self.axes(&product, &product.axes, start, &sums)?;
+                self.sum_and_fetch(&product, start, &sums, fetches)?;
                 // The epilogue needs registers: what waits for it is another value than what the inner loop sums.
                 sums.into_iter().map(|s| self.copy(s)).collect::<Vec<_>>()
             }
             Some(cut) => {
+                fetches.into_iter().for_each(|fetch| self.push(fetch));
                 let totals: Vec<Memory> = (0..count).map(|_| self.slot()).collect();
                 let zero = self.zero();
                 totals.iter().for_each(|t| self.keep(zero, *t));
@@ -90,12 +94,13 @@ impl Lowering<'_> {
         self.tile_epilogue(&product, &sums)
     }
 
-    /// Asks for the memory that the epilogue touches, so that it comes while the product is summed. Rows are far apart, which the
+    /// What asks for the memory that the epilogue touches, so that it comes while the product is summed. Rows are far apart, which the
     /// machine does not foresee by itself.
-    fn fetch_ahead(&mut self, product: &Product<'_>) -> Lowered {
+    fn fetches(&mut self, product: &Product<'_>) -> Lowered<Vec<Instruction>> {
         let tile = product.tile;
+        let mut fetches = Vec::new();
         if tile.steps() < FEWEST_STEPS {
-            return Ok(());
+            return Ok(fetches);
         }
         self.hoist(&tile.epilogue)?;
         let mut asked: Vec<(BufferId, &Affine)> = Vec::new();
@@ -121,8 +126,36 @@ impl Lowering<'_> {
                 let memory = self.with_variable(tile.row, Binding::Known(row as i64), |this| {
                     this.with_variable(tile.column, Binding::Known(column as i64), |this| this.memory(*buffer, address))
                 })?;
-                self.push(plain(code, None, vec![memory.into()]));
+                fetches.push(plain(code, None, vec![memory.into()]));
             }
+        }
+        Ok(fetches)
+    }
+
+    /// Sums the product, and asks for some memory before each part of the depth: what is asked for at once beyond [`FETCHED_AT_ONCE`] lines is forgotten or waited for.
+    fn sum_and_fetch(
+        &mut self,
+        product: &Product<'_>,
+        start: Cursor,
+        sums: &[Virtual],
+        fetches: Vec<Instruction>,
+    ) -> Lowered {
+        let at_once = unrolled(sums.len());
+        let parts = (fetches.len() as u64).div_ceil(FETCHED_AT_ONCE);
+        let (axis, of_part) = match product.axes.as_slice() {
+            [axis] if parts > 1 && axis.count >= parts * FEWEST_STEPS => {
+                (*axis, axis.count / parts / at_once * at_once)
+            }
+            _ => {
+                fetches.into_iter().for_each(|fetch| self.push(fetch));
+                return self.axes(product, &product.axes, start, sums);
+            }
+        };
+        let mut fetches = fetches.into_iter();
+        for part in 0..parts {
+            fetches.by_ref().take(FETCHED_AT_ONCE as usize).for_each(|fetch| self.push(fetch));
+            let count = if part + 1 < parts { of_part } else { axis.count - part * of_part };
+            self.depth(product, Axis { count, ..axis }, start, sums)?;
         }
         Ok(())
     }
