@@ -1,7 +1,9 @@
 //! A limit on memory changes what a training step keeps and in which strips it runs, and no bit of what it computes.
 
+use std::path::Path;
+
 use nnc::driver::{Entry, Excess, JitOptions};
-use nnc::{Session, Slice, compile};
+use nnc::{Session, Slice, compile, compile_file};
 
 /// Two residual blocks with batch normalization, a strided convolution and a dense layer: convolutions by transforms and directly, sums over the batch, several readers.
 const RESIDUAL: &str = "
@@ -87,6 +89,19 @@ fn a_limit_is_kept_to_or_said_to_be_exceeded() {
             // What can be kept to with another limit can be kept to with this one, but for a few percent.
             assert!(bytes <= limit.max(least + least / 20), "{bytes} bytes, a limit of {limit}, at least {least}");
         }
+    }
+}
+
+/// What a convolutional network runs again keeps copies of its own, what a transformer runs again shares them: neither would keep to its limit in the other's way.
+#[test]
+fn both_ways_to_run_again_are_tried() {
+    for (file, rows, limit) in [("resnet18_cifar.nn", 32, 47_000_000), ("gpt.nn", 16, 14_000_000)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/models").join(file);
+        let mut compiled = compile_file(&path).unwrap();
+        compiled.set_memory(limit);
+        let mut session: Session = compiled.jit_with(JitOptions { threads: 1 }).unwrap();
+        session.prepare(Entry::TrainStep, rows).unwrap();
+        assert_eq!(session.excess(Entry::TrainStep, rows), None, "{file}");
     }
 }
 

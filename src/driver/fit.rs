@@ -81,13 +81,27 @@ impl Fit {
         let anywhere =
             Limits { registers: Registers::default(), tuning: Arc::default(), ahead: false, ..limits.clone() };
         let bare = bare(function);
-        let found = Fit::first(&bare, sizes, limit, tries(&anywhere, limit))?;
+        let found = Fit::within(&bare, sizes, &anywhere, limit)?;
         if anywhere == *limits && bare.results.len() == function.results.len() {
             return Ok(found);
         }
-        let limits = Limits { memory: found.limits.memory, aim: found.limits.aim, ..limits.clone() };
+        let Limits { memory, aim, apart, .. } = found.limits;
+        let limits = Limits { memory, aim, apart, ..limits.clone() };
         let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
         Ok(Fit { limits, lowered })
+    }
+
+    /// A program within the limit by the way to run parts again that takes less with all of it, or else by the other, or else the smallest.
+    fn within(function: &Function, sizes: &Sizes, limits: &Limits, limit: u64) -> Result<Fit, Error> {
+        let mut ways = ways(function, limits, limit);
+        let mut best = Fit::first(function, sizes, limit, ways.iter().cloned())?;
+        ways.sort_by_key(|way| way.apart != best.limits.apart);
+        for way in &ways {
+            if best.bytes() > limit {
+                best = best.or_smaller(Fit::first(function, sizes, limit, tries(way, limit).skip(1))?);
+            }
+        }
+        Ok(best)
     }
 
     /// The first program that keeps to the limit, or else the smallest.
@@ -100,19 +114,36 @@ impl Fit {
         let mut best: Option<Fit> = None;
         for limits in tries {
             let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
-            let bytes = lowered.workspace_bytes();
-            if best.as_ref().is_none_or(|best| bytes < best.lowered.workspace_bytes()) {
-                best = Some(Fit { limits, lowered });
-            }
-            if bytes <= limit {
+            let fit = Fit { limits, lowered };
+            let fits = fit.bytes() <= limit;
+            best = Some(match best {
+                Some(best) => best.or_smaller(fit),
+                None => fit,
+            });
+            if fits {
                 break;
             }
         }
         Ok(best.expect("there is something to try"))
     }
+
+    fn bytes(&self) -> u64 {
+        self.lowered.workspace_bytes()
+    }
+
+    /// This one, or the other if that takes less memory.
+    fn or_smaller(self, other: Fit) -> Fit {
+        if other.bytes() < self.bytes() { other } else { self }
+    }
 }
 
-/// What passes may have, in turn.
+/// All of the limit, with each way to run parts of a training step again.
+fn ways(function: &Function, limits: &Limits, limit: u64) -> Vec<Limits> {
+    let ways: &[bool] = if function.turn().is_some() { &[false, true] } else { &[false] };
+    ways.iter().map(|apart| Limits { memory: limit, aim: limit, apart: *apart, ..limits.clone() }).collect()
+}
+
+/// What passes may have, in turn, beginning with all of the limit.
 fn tries(limits: &Limits, limit: u64) -> impl Iterator<Item = Limits> {
     let all = TRIES.into_iter().flat_map(|(part, eighths)| eighths.iter().map(move |eighths| (part, *eighths)));
     let aim = move |eighths: u64| (u128::from(limit) * u128::from(eighths) / 8) as u64;

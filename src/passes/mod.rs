@@ -58,6 +58,8 @@ pub struct Limits {
     /// Bytes of memory for what computes the same in other kernels: what is kept of the forward half, what becomes one kernel, what runs in strips. Passes estimate what is
     /// in memory at a time, so to have a program that keeps to `memory` this may have to be less.
     pub aim: u64,
+    /// Whether parts of the forward half that run again make copies of their own of what the gradient computes again as well, so that none has to wait for the other.
+    pub apart: bool,
     /// Whether to leave out what multiplies less and rounds more.
     pub exact: bool,
     /// Whether what depends on parameters alone is computed ahead of the calls, see [`ahead`].
@@ -80,6 +82,7 @@ impl Default for Limits {
         Limits {
             memory: segment::DEFAULT_LIMIT,
             aim: segment::DEFAULT_LIMIT,
+            apart: false,
             exact: false,
             ahead: false,
             registers: tile::Registers::default(),

@@ -42,7 +42,7 @@ fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
         return Ok(function.clone());
     }
     let fates = fates(&forward, &again, &segments);
-    Ok(dce::prune(&Recomputing { function, classes: &classes, fates: &fates, turn }.rewrite()))
+    Ok(dce::prune(&Recomputing { function, classes: &classes, fates: &fates, turn, apart: limits.apart }.rewrite()))
 }
 
 /// What becomes of a node's values for readers behind the turn.
@@ -114,25 +114,31 @@ struct Recomputing<'a> {
     classes: &'a [Class],
     fates: &'a [Fate],
     turn: NodeId,
+    /// As in [`Limits`].
+    apart: bool,
 }
 
 /// Where values that were computed again are, for one reader or for several.
 type Copies = FxHashMap<ValueId, ValueId>;
 
-/// The copies that several share: of what runs again, and of what those read that read buffers. What reads buffers while it runs again shares copies of its own, which
-/// then need not stay until the gradient is there.
+/// The copies that several share: of what runs again, and of what those read that read buffers.
 #[derive(Default)]
 struct Shared {
     again: Copies,
     in_memory: Copies,
-    in_memory_again: Copies,
-    /// Whether the reader is one that runs again.
+    /// What the gradient made of the latter, while the reader is one that runs again and shares nothing with it.
+    aside: Copies,
+    /// Whether the reader runs again.
     runs_again: bool,
 }
 
 impl Shared {
-    fn in_memory(&mut self) -> &mut Copies {
-        if self.runs_again { &mut self.in_memory_again } else { &mut self.in_memory }
+    /// The copies for readers that run again, or for those that do not. Returns which it was before.
+    fn switch(&mut self, runs_again: bool, apart: bool) -> bool {
+        if apart && self.runs_again != runs_again {
+            std::mem::swap(&mut self.in_memory, &mut self.aside);
+        }
+        std::mem::replace(&mut self.runs_again, runs_again)
     }
 }
 
@@ -175,9 +181,9 @@ impl Recomputing<'_> {
         if let Some(copy) = shared.again.get(&value) {
             return *copy;
         }
-        let reader = std::mem::replace(&mut shared.runs_again, true);
+        let reader = shared.switch(true, self.apart);
         let copies = self.node(rewriter, shared, value.node);
-        shared.runs_again = reader;
+        shared.switch(reader, self.apart);
         for (output, copy) in copies.iter().enumerate() {
             shared.again.insert(ValueId { node: value.node, output: output as u32 }, *copy);
         }
@@ -192,7 +198,7 @@ impl Recomputing<'_> {
         mut own: Option<&mut Copies>,
         value: ValueId,
     ) -> ValueId {
-        if let Some(copy) = own.as_deref().unwrap_or(shared.in_memory()).get(&value) {
+        if let Some(copy) = own.as_deref().unwrap_or(&shared.in_memory).get(&value) {
             return *copy;
         }
         let node = self.function.graph.node(value.node);
@@ -200,7 +206,7 @@ impl Recomputing<'_> {
             node.inputs.iter().map(|v| self.late(rewriter, shared, own.as_deref_mut(), *v)).collect();
         rewriter.builder.set_scope(Arc::clone(&node.scope));
         let copy = rewriter.builder.add(node.op.clone(), &inputs).expect("operands are of the same types")[0];
-        own.unwrap_or(shared.in_memory()).insert(value, copy);
+        own.unwrap_or(&mut shared.in_memory).insert(value, copy);
         copy
     }
 }
