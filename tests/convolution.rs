@@ -175,6 +175,7 @@ fn kernel_gradient(tile: Option<usize>, n: usize, c: usize) -> Function {
             let shape = [&[Dim::from(1usize)][..], &writer.b.shape_of(products)].concat();
             let products = writer.b.reshape(products, &shape).unwrap();
             let gradients = writer.b.emit(part(Part::KernelAdjoint), &[products]);
+            let gradients = writer.b.reshape(gradients, &[2, 3, 3, c, c].map(Dim::from)).unwrap();
             writer.b.reduce(Monoid::Sum, gradients, &[0], false).unwrap()
         }
     };

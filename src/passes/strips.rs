@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use super::LoopPass;
 use super::plan_memory::is_arena;
-use crate::ir::loops::{Affine, Buffer, BufferUse, Call, Kernel, LoopVar, Program, Repeat, Step, steps};
+use crate::ir::loops::{Affine, Buffer, BufferId, BufferUse, Call, Kernel, LoopVar, Program, Repeat, Step, steps};
 use crate::passes::lower::shared::Shared;
 
 mod cut;
@@ -71,10 +71,11 @@ struct Plan {
 
 impl Plan {
     fn of(split: Split, sizes: Sizes) -> Plan {
-        let kernels = split.program.kernels.iter().enumerate();
-        let slices = kernels.map(|(number, kernel)| match split.parts.get(&(number as u32)) {
+        let handed = handed(&split.program);
+        let kernels = split.program.kernels.iter().zip(&handed).enumerate();
+        let slices = kernels.map(|(number, (kernel, handed))| match split.parts.get(&(number as u32)) {
             Some(parts) => Slices::along(kernel, *parts),
-            None => Slices::of(kernel),
+            None => Slices::of(kernel, handed),
         });
         Plan { sizes, slices: slices.collect(), touches: touches(&split.program), split }
     }
@@ -119,6 +120,22 @@ fn write(plan: &Plan, groups: &[Group]) -> Program {
     let Writer { buffers, shared, .. } = writer;
     let (kernels, steps) = shared.finish();
     Program { name, buffers, kernels, steps, pointers, arena_bytes }
+}
+
+/// Of each kernel the parameters that it reads in the workspace, in some call.
+fn handed(program: &Program) -> Vec<Vec<BufferId>> {
+    let mut handed = vec![Vec::new(); program.kernels.len()];
+    for call in steps::calls(&program.steps) {
+        let of_kernel = &mut handed[call.kernel as usize];
+        let parameters = &program.kernels[call.kernel as usize].buffers;
+        for (number, (parameter, section)) in parameters.iter().zip(&call.buffers).enumerate() {
+            let (buffer, id) = (&program.buffers[section.buffer as usize], BufferId(number as u32));
+            if parameter.usage == BufferUse::Read && is_arena(buffer) && !of_kernel.contains(&id) {
+                of_kernel.push(id);
+            }
+        }
+    }
+    handed
 }
 
 /// How many calls of the whole program touch each buffer.

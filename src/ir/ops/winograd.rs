@@ -26,7 +26,7 @@ pub enum Part {
     Output,
     /// The adjoint of that, for the gradient of a result: `[n, m · th, m · tw, f]` to `[n · th / s, (m + 2)², s · tw, f]`.
     OutputAdjoint,
-    /// The adjoint of a kernel's, for p parts of its gradient: `[b, p, (m + 2)², c, f / b]` to `[p, 3, 3, c, f]`.
+    /// The adjoint of a kernel's, for p parts of its gradient: `[b, p, (m + 2)², c / b, f]` to `[b, p, 3, 3, c / b, f]`.
     KernelAdjoint,
 }
 
@@ -41,7 +41,7 @@ pub struct Winograd {
     /// s, the rows of tiles in a strip: a part of the rows of one sample, or all rows of some samples; 1 for a kernel or its gradient. Transformed tiles stand strip
     /// after strip, so that one can be multiplied and transformed back before the next one.
     pub strip: usize,
-    /// b, into how many blocks filters are cut, each with a transformed kernel and products of its own; 1 for an input and for the gradient of a result.
+    /// b, into how many blocks filters, or the channels of a kernel's gradient, are cut, each with a transformed kernel and products of its own; 1 for an input and for the gradient of a result.
     pub blocks: usize,
 }
 
@@ -60,7 +60,7 @@ struct Steps {
     column: usize,
 }
 
-/// The loops around what moves along a tile, outermost first: blocks of filters, samples or strips of samples or parts of a kernel's gradient, strips of a sample or samples of a strip, rows of
+/// The loops around what moves along a tile, outermost first: blocks, samples or strips of samples or parts of a kernel's gradient, strips of a sample or samples of a strip, rows of
 /// tiles, tiles, channels of a kernel.
 type Around = [usize; 6];
 
@@ -123,10 +123,10 @@ impl Winograd {
             (Steps { row, column: all }, [inner, outer[0], outer[1], step * row, step * all, 0])
         };
         // From block to block, and from channel to channel.
-        let (block, wide) = if Winograd::is_in_blocks(x) && self.part == Part::Kernel {
-            (9 * channels * inner, inner)
-        } else {
-            (inner, all)
+        let (block, wide) = match self.part {
+            Part::KernelAdjoint => (9 * samples * channels * inner, inner),
+            Part::Kernel if Winograd::is_in_blocks(x) => (9 * channels * inner, inner),
+            _ => (inner, all),
         };
         let kernel = Steps { row: 3 * channels * wide, column: channels * wide };
         let kernel = (kernel, [block, 9 * channels * wide, 0, 0, 0, wide]);
@@ -191,7 +191,7 @@ impl OpDef for Winograd {
     const DOC: OpDoc = OpDoc {
         name: "winograd",
         summary: "a transform of tiles by which convolutions with kernels of 3 by 3 take fewer multiplications",
-        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [n th / s, (m + 2)^2, s tw, c]; kernel: [3, 3, c, f] or [b, 3, 3, c, f / b] -> [b, (m + 2)^2, c, f / b]; output: [b, n th / s, (m + 2)^2, s tw, f / b] -> [n, m th, m tw, f]; output_adjoint: [n, m th, m tw, f] -> [n th / s, (m + 2)^2, s tw, f]; kernel_adjoint: [b, p, (m + 2)^2, c, f / b] -> [p, 3, 3, c, f]",
+        shapes: "input: x[n, m th + 2, m tw + 2, c] -> [n th / s, (m + 2)^2, s tw, c]; kernel: [3, 3, c, f] or [b, 3, 3, c, f / b] -> [b, (m + 2)^2, c, f / b]; output: [b, n th / s, (m + 2)^2, s tw, f / b] -> [n, m th, m tw, f]; output_adjoint: [n, m th, m tw, f] -> [n th / s, (m + 2)^2, s tw, f]; kernel_adjoint: [b, p, (m + 2)^2, c / b, f] -> [b, p, 3, 3, c / b, f]",
         equation: "y[i, j] = the sum of M[i, a] * M[j, b] * x[a, b] over a and b, for each tile; M is B^T, G, A^T, A or G^T of F(m, 3)",
         derivative: "dx = the same with M transposed, overlapping inputs added up",
         dtypes: "floats",
@@ -246,7 +246,7 @@ impl OpDef for Winograd {
             (Part::KernelAdjoint, [b, p, k, c, f])
                 if *k == places && b.is(self.blocks as i64) && self.tiles == (1, 1) && strip == 1 =>
             {
-                vec![p.clone(), Dim::from(3usize), Dim::from(3usize), c.clone(), f.mul(b).ok_or_else(wrong)?]
+                vec![b.clone(), p.clone(), Dim::from(3usize), Dim::from(3usize), c.clone(), f.clone()]
             }
             (Part::Kernel, [h, w, c, f]) if h.is(3) && w.is(3) && self.tiles == (1, 1) && strip == 1 => {
                 vec![Dim::from(self.blocks), places, c.clone(), f.div_exact(&Dim::from(self.blocks)).ok_or_else(wrong)?]
@@ -331,10 +331,10 @@ impl Winograd {
         // Labels: places of the result, places of the operand, tiles or channels, what moves along, strips or parts, blocks.
         match self.part {
             Part::KernelAdjoint => {
-                let [blocks, parts, _, channels, of_block] = &x.shape[..] else { unreachable!("its type was inferred") };
-                let shape = [parts.clone(), Dim::from(9usize), channels.clone(), blocks.clone(), of_block.clone()];
+                let [blocks, parts, _, channels, filters] = &x.shape[..] else { unreachable!("its type was inferred") };
+                let shape = [blocks.clone(), parts.clone(), Dim::from(9usize), channels.clone(), filters.clone()];
                 let cut = b.reshape(dy, &shape)?;
-                b.contract((product, &[0, 1]), (cut, &[4, 0, 2, 5, 3]), &[5, 4, 1, 2, 3])
+                b.contract((product, &[0, 1]), (cut, &[5, 4, 0, 2, 3]), &[5, 4, 1, 2, 3])
             }
             Part::Kernel if Winograd::is_in_blocks(x) => {
                 let dx = b.contract((product, &[0, 1]), (dy, &[5, 0, 2, 3]), &[5, 1, 2, 3])?;

@@ -105,19 +105,19 @@ fn whole_tiles(g: &Geometry, sizes: &Sizes, tile: usize) -> Geometry {
 /// Bytes of a transformed strip: with the products of it it stays in the third cache, and leaves most of that to others.
 const STRIP_BYTES: usize = 2 << 20;
 
-/// Bytes of a block of a transformed kernel: 32 filters of 512 channels.
+/// Bytes of a block of a transformed kernel: 32 filters of 512 channels, or for its gradient 32 channels of 512 filters.
 const BLOCK_BYTES: usize = 9 << 18;
 
 /// Tiles of a strip: a product of fewer rows takes longer for each of them.
 const FEWEST_TILES: usize = 96;
 
-/// Filters of a block at least: some vectors, and enough columns for a product.
-const FEWEST_FILTERS: usize = 32;
+/// Filters or channels of a block at least: some vectors, and enough columns or rows for a product.
+const FEWEST_IN_A_BLOCK: usize = 32;
 
-/// Into how many blocks the filters of a kernel are cut whose transform has so many bytes for each of them.
-fn blocks(filters: usize, bytes: usize) -> usize {
-    let fits = |blocks: &usize| filters.is_multiple_of(*blocks) && filters / blocks * bytes <= BLOCK_BYTES;
-    (1..=filters / FEWEST_FILTERS).find(fits).unwrap_or(1)
+/// Into how many blocks the filters or channels of a kernel, so `many`, are cut whose transform has so many bytes for each of them.
+fn blocks(many: usize, bytes: usize) -> usize {
+    let fits = |blocks: &usize| many.is_multiple_of(*blocks) && many / blocks * bytes <= BLOCK_BYTES;
+    (1..=many / FEWEST_IN_A_BLOCK).find(fits).unwrap_or(1)
 }
 
 impl Sizes {

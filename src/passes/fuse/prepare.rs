@@ -10,7 +10,7 @@ use crate::ir::rewrite::Rewriter;
 /// The function with a node of its own for each result that is an argument, so that it is stored as any other value, and with a constant of its own for each op that
 /// reads it from memory, so that it need not be kept from one to the next.
 ///
-/// An argument that is its own update is left alone.
+/// An argument that is its own update is left alone. A result of another shape than what is computed is that itself: in memory both are the same.
 pub fn prepare(function: &Function) -> Function {
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
@@ -39,11 +39,23 @@ fn own_constant(function: &Function, rewriter: &mut Rewriter, old: ValueId) -> V
 }
 
 fn own_result(function: &Function, rewriter: &mut Rewriter, old: ValueId, role: ResultRole) -> ValueId {
+    let old = in_shape_computed(function, old);
     let value = rewriter.value(old);
     match &function.graph.node(old.node).op {
         Op::Argument(argument) if role != ResultRole::Update(argument.index) => {
             let shape = rewriter.builder.shape_of(value);
             rewriter.builder.emit(Reshape { shape }, &[value])
+        }
+        _ => value,
+    }
+}
+
+/// A value before it was reshaped, if it is not an argument.
+fn in_shape_computed(function: &Function, value: ValueId) -> ValueId {
+    let node = function.graph.node(value.node);
+    match &node.op {
+        Op::Reshape(_) if !matches!(function.graph.node(node.inputs[0].node).op, Op::Argument(_)) => {
+            in_shape_computed(function, node.inputs[0])
         }
         _ => value,
     }

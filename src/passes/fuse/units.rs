@@ -104,7 +104,7 @@ impl Units {
         for (id, _) in function.graph.nodes() {
             if analysis.is_real(id) && !inlined.inside[id.0 as usize] {
                 let space = view::squeezed(&analysis.sizes[id.0 as usize][0]);
-                let reads = unit_reads(analysis, inlined, id, true);
+                let reads = unit_reads(analysis, inlined, id, Same { address: true, shape: true });
                 let class = analysis.class(id);
                 let folds = matches!(class, Class::Reduce { .. } | Class::Contract { .. });
                 let products = class.is_alone() || matches!(class, Class::Contract { .. });
@@ -280,8 +280,15 @@ impl Units {
     }
 }
 
+/// Whether a node inside a unit is computed at the unit's own point: at the same address, and in the same shape.
+#[derive(Clone, Copy)]
+struct Same {
+    address: bool,
+    shape: bool,
+}
+
 /// What a unit reads itself and through the nodes inside it.
-fn unit_reads(analysis: &Analysis, inlined: &Inlined, node: NodeId, same: bool) -> Vec<UnitRead> {
+fn unit_reads(analysis: &Analysis, inlined: &Inlined, node: NodeId, same: Same) -> Vec<UnitRead> {
     let sizes = &analysis.sizes[node.0 as usize][0];
     let pointwise = !matches!(
         analysis.class(node),
@@ -293,13 +300,19 @@ fn unit_reads(analysis: &Analysis, inlined: &Inlined, node: NodeId, same: bool) 
     let own = view::linear(sizes, &squeezed_index);
     let mut reads = Vec::new();
     for read in &inlined.reads[node.0 as usize] {
-        let shape = view::squeezed(analysis.sizes_of(read.value)) == view::squeezed(sizes);
+        let of_value = analysis.sizes_of(read.value);
         let address = read.address.as_ref().map(|a| without_units(a, sizes));
-        let same_point = same && pointwise && shape && address.as_ref() == Some(&own);
+        let all = view::elements(of_value) == view::elements(sizes);
+        let same = Same {
+            address: same.address && pointwise && all && address.as_ref() == Some(&own),
+            shape: same.shape && view::squeezed(of_value) == view::squeezed(sizes),
+        };
         if inlined.inside[read.value.node.0 as usize] {
-            reads.extend(unit_reads(analysis, inlined, read.value.node, same_point));
+            reads.extend(unit_reads(analysis, inlined, read.value.node, same));
         } else {
-            reads.push(UnitRead { value: read.value, same_point });
+            // An argument stands in memory, whatever its shape.
+            let shape = same.shape || *analysis.class(read.value.node) == Class::Source;
+            reads.push(UnitRead { value: read.value, same_point: same.address && shape });
         }
     }
     reads

@@ -1,7 +1,7 @@
 //! How the rounds of a kernel's outermost loop move through its buffers.
 
 use crate::ir::loops::verify::affine_range;
-use crate::ir::loops::{Affine, BufferId, Kernel, LoopVar};
+use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar};
 use crate::passes::lower::accesses::{Accesses, Uses};
 
 /// How a buffer is read or written from round to round.
@@ -13,7 +13,7 @@ pub enum Motion {
     Forward(u64),
 }
 
-/// A loop of a kernel, the outermost or one over parts that are added up, as seen from its buffers.
+/// A loop of a kernel, mostly the outermost, as seen from its buffers.
 #[derive(Clone, Debug)]
 pub struct Slices {
     pub extent: u64,
@@ -24,10 +24,26 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// The outermost loop; `None` if the kernel has no parallel one, counts its rounds, or goes through a buffer in different ways.
-    pub fn of(kernel: &Kernel) -> Option<Slices> {
+    /// The outermost loop, or one inside it if that alone goes through a buffer of those `handed` to the kernel from beginning to end; `None` if the kernel has no parallel one, counts
+    /// its rounds, or goes through a buffer in different ways.
+    pub fn of(kernel: &Kernel, handed: &[BufferId]) -> Option<Slices> {
         let parallel = kernel.parallel.as_ref()?;
-        Slices::along(kernel, parallel.var)
+        let outermost = Slices::along(kernel, parallel.var)?;
+        if handed.is_empty() || outermost.goes_through(kernel, handed) {
+            return Some(outermost);
+        }
+        let mut inside = loops_inside(&kernel.body).filter_map(|var| Slices::along(kernel, var));
+        Some(inside.find(|slices| slices.goes_through(kernel, handed)).unwrap_or(outermost))
+    }
+
+    /// Whether the rounds go through one of these buffers from beginning to end.
+    fn goes_through(&self, kernel: &Kernel, buffers: &[BufferId]) -> bool {
+        let whole = |id: &BufferId| kernel.buffers[id.0 as usize].elements;
+        let moves = |id: &BufferId| match self.motions[id.0 as usize] {
+            Motion::Still => 0,
+            Motion::Forward(step) => step,
+        };
+        buffers.iter().any(|id| moves(id) * self.extent == whole(id))
     }
 
     /// The loop of a variable.
@@ -73,4 +89,14 @@ fn motion(uses: &Uses, var: LoopVar) -> Option<Motion> {
         0 => Some(Motion::Still),
         _ => u64::try_from(step).ok().map(Motion::Forward),
     }
+}
+
+/// The variables of the loops around everything else in a block, the outermost first.
+fn loops_inside(mut block: &Block) -> impl Iterator<Item = LoopVar> {
+    let mut loops = Vec::new();
+    while let [.., Instruction::For { var, body, .. }] = block.instructions.as_slice() {
+        loops.push(*var);
+        block = body;
+    }
+    loops.into_iter()
 }

@@ -2,7 +2,7 @@
 //! over tiles, and back by the adjoint of the kernel's.
 //!
 //! It is summed in parts, a strip of tiles each, so that no more than that is in memory; every part is transformed back by itself, since it is smaller then. Where
-//! one strip is all there is, filters are cut into blocks instead.
+//! one strip is all there is, channels are cut into blocks instead, each of which is transformed back and used before the next one.
 
 use super::super::{Allowed, MOST_PARTIAL, MOST_PARTS, padded};
 use super::cost::Sizes;
@@ -30,7 +30,7 @@ struct Plan {
     /// Rows of tiles in a strip.
     strip: usize,
     parts: usize,
-    /// Blocks of filters.
+    /// Blocks of channels.
     blocks: usize,
 }
 
@@ -50,8 +50,8 @@ impl Plan {
             false => sizes.strips(tile).into_iter().filter(|strip| *strip > usual && larger(strip)).find(few)?,
         };
         let parts = rows / strip;
-        let bytes = Winograd::places(tile) * FLOAT * sizes.channels;
-        let blocks = if parts == 1 { blocks(sizes.filters, bytes) } else { 1 };
+        let bytes = Winograd::places(tile) * FLOAT * sizes.filters;
+        let blocks = if parts == 1 { blocks(sizes.channels, bytes) } else { 1 };
         Some(Plan { sizes, tile, strip, parts, blocks })
     }
 
@@ -97,18 +97,22 @@ fn write(
     let dy = if pad == Pad::none(4, 0.0) { dy } else { b.add_one(pad, &[dy])? };
     let inputs = b.add_one(Winograd { part: Part::Input, tile, tiles, strip, blocks: 1 }, &[x])?;
     let results = b.add_one(Winograd { part: Part::OutputAdjoint, tile, tiles, strip, blocks: 1 }, &[dy])?;
-    let mut in_blocks = b.shape_of(results);
+    let mut in_blocks = b.shape_of(inputs);
     in_blocks.pop();
-    in_blocks.extend([Dim::from(blocks), Dim::from(sizes.filters / blocks)]);
-    let results = b.reshape(results, &in_blocks)?;
+    in_blocks.extend([blocks, sizes.channels / blocks].map(Dim::from));
+    let inputs = b.reshape(inputs, &in_blocks)?;
     // Labels: places, tiles, channels, filters, strips, blocks.
-    let products = b.contract((inputs, &[4, 0, 1, 2]), (results, &[4, 0, 1, 5, 3]), &[5, 4, 0, 2, 3])?;
+    let products = b.contract((inputs, &[4, 0, 1, 5, 2]), (results, &[4, 0, 1, 3]), &[5, 4, 0, 2, 3])?;
     let back = Winograd { part: Part::KernelAdjoint, tile, tiles: (1, 1), strip: 1, blocks };
     let gradients = b.add_one(back, &[products])?;
-    let mut shape = b.shape_of(gradients);
-    shape.remove(0);
-    match parts {
-        1 => b.reshape(gradients, &shape),
-        _ => b.reduce(Monoid::Sum, gradients, &[0], false),
+    let kernel = [3, 3, sizes.channels, sizes.filters].map(Dim::from);
+    if parts == 1 {
+        let mut blocks = b.shape_of(gradients);
+        blocks.remove(1);
+        let gradients = b.reshape(gradients, &blocks)?;
+        let gradients = b.transpose(gradients, &[1, 2, 0, 3, 4])?;
+        return b.reshape(gradients, &kernel);
     }
+    let gradients = b.reshape(gradients, &[&[Dim::from(parts)], &kernel[..]].concat())?;
+    b.reduce(Monoid::Sum, gradients, &[0], false)
 }
