@@ -8,7 +8,7 @@ mod winograd;
 
 use std::sync::Arc;
 
-use super::{GraphPass, Limits, PassError, segment};
+use super::{GraphPass, Limits, PassError};
 use crate::ir::builder::GraphBuilder;
 use crate::ir::dim::Dim;
 use crate::ir::graph::{Function, Node, ResultRole, ValueId};
@@ -35,12 +35,12 @@ const LEAST_STEPS: i64 = 96;
 const MOST_PARTIAL: i64 = 5_000_000;
 const MOST_PARTS: i64 = 64;
 
-/// The gradient of a kernel of so many elements stays whole where memory is short.
+/// The gradient of a kernel of so many elements stays whole: adding up parts takes longer than long sums.
 const LARGE_KERNEL: i64 = 1 << 20;
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let trains = function.results.iter().any(|r| matches!(r.role, ResultRole::Update(_)));
-    let allowed = Allowed { exact: limits.exact, trains, spares: limits.memory < segment::DEFAULT_LIMIT };
+    let allowed = Allowed { exact: limits.exact, trains };
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
         let inputs = rewriter.inputs(node);
@@ -61,8 +61,6 @@ struct Allowed {
     exact: bool,
     /// Whether the function trains: it transforms kernels in every step, and keeps much else in memory at the time.
     trains: bool,
-    /// Whether memory is short.
-    spares: bool,
 }
 
 /// What stands for a node; `None` if the node stays.
@@ -88,7 +86,7 @@ fn expand(
         }
         Op::ConvolveKernel(op) => Some(
             winograd::kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)
-                .unwrap_or_else(|| kernel_gradient(b, op, (inputs[0], inputs[1]), allowed)),
+                .unwrap_or_else(|| kernel_gradient(b, op, (inputs[0], inputs[1]))),
         ),
         Op::OverlapAdd(op) => side_by_side(b, op, inputs[0]),
         _ => None,
@@ -182,7 +180,6 @@ fn kernel_gradient(
     b: &mut GraphBuilder,
     op: &ConvolveKernel,
     (x, dy): (ValueId, ValueId),
-    allowed: Allowed,
 ) -> Result<ValueId, TypeError> {
     let (g, sizes) = (&op.geometry, op.sizes.as_slice());
     let rank = g.rank();
@@ -192,7 +189,7 @@ fn kernel_gradient(
         (x, dy) = (grouped(b, x, g.groups)?, grouped(b, dy, g.groups)?);
     }
     let labels = Labels::new(rank);
-    let parts = parts(g, sizes, (&input, &output), allowed.spares);
+    let parts = parts(g, sizes, (&input, &output));
     let (parted, around): (&[u32], &[u32]) = match parts {
         Some(_) => (&[PART, BAND], &[PART, BATCH, BAND]),
         None => (&[], &[BATCH]),
@@ -215,7 +212,7 @@ fn kernel_gradient(
 
 /// Into how many parts of the batch, and into how many bands of the outermost spatial axis, the sum of a kernel's gradient is cut: as
 /// many as leave each sum long enough and all partial sums small; bands only of single samples.
-fn parts(g: &Geometry, sizes: &[usize], (input, output): (&[Dim], &[Dim]), spares: bool) -> Option<(i64, i64)> {
+fn parts(g: &Geometry, sizes: &[usize], (input, output): (&[Dim], &[Dim])) -> Option<(i64, i64)> {
     let product = |dims: &[Dim]| dims.iter().try_fold(1i64, |p, d| p.checked_mul(d.constant()?));
     let (batch, rows) = (output[0].constant()?, if g.rank() > 0 { output[1].constant()? } else { return None });
     let steps = product(&output[..=g.rank()])?;
@@ -223,8 +220,7 @@ fn parts(g: &Geometry, sizes: &[usize], (input, output): (&[Dim], &[Dim]), spare
     let window = sizes.iter().try_fold(channels, |p, n| p.checked_mul(*n as i64))?;
     let kernel = window.checked_mul(output.last()?.constant()?)?;
     let fits = |parts: i64| {
-        let small =
-            (kernel < LARGE_KERNEL || !spares) && parts <= MOST_PARTS && parts.saturating_mul(kernel) <= MOST_PARTIAL;
+        let small = kernel < LARGE_KERNEL && parts <= MOST_PARTS && parts.saturating_mul(kernel) <= MOST_PARTIAL;
         small && steps / parts >= LEAST_STEPS
     };
     let bands = (2..=rows).rev().map(|bands| (batch, bands)).filter(|_| batch > 0);

@@ -14,6 +14,7 @@ pub mod ahead;
 pub mod attention;
 pub mod autodiff;
 pub mod bodies;
+pub mod copy_early;
 pub mod cse;
 pub mod dce;
 mod divide_bytes;
@@ -156,6 +157,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     interleave::PASS,
     in_place::PASS,
     strips::PASS,
+    copy_early::PASS,
     join_kernels::PASS,
     plan_memory::PASS,
 ];

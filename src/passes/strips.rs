@@ -122,15 +122,14 @@ fn write(plan: &Plan, groups: &[Group]) -> Program {
     Program { name, buffers, kernels, steps, pointers, arena_bytes }
 }
 
-/// Of each kernel the parameters that it reads in the workspace, in some call.
+/// Of each kernel the parameters that stand in the workspace in some call: what is handed to it or by it.
 fn handed(program: &Program) -> Vec<Vec<BufferId>> {
     let mut handed = vec![Vec::new(); program.kernels.len()];
     for call in steps::calls(&program.steps) {
         let of_kernel = &mut handed[call.kernel as usize];
-        let parameters = &program.kernels[call.kernel as usize].buffers;
-        for (number, (parameter, section)) in parameters.iter().zip(&call.buffers).enumerate() {
+        for (number, section) in call.buffers.iter().enumerate() {
             let (buffer, id) = (&program.buffers[section.buffer as usize], BufferId(number as u32));
-            if parameter.usage == BufferUse::Read && is_arena(buffer) && !of_kernel.contains(&id) {
+            if is_arena(buffer) && !of_kernel.contains(&id) {
                 of_kernel.push(id);
             }
         }

@@ -32,7 +32,7 @@ impl Prices {
     /// Where the gradient reads so many bytes of the forward half, and so many are to be kept at most.
     fn of(read: u64, memory: u64) -> Prices {
         match read {
-            _ if read > memory => Prices { dearest: 100, value: 4096, written_part: 4 },
+            _ if read > memory => Prices { dearest: 100, value: 4096, written_part: 16 },
             // Beyond the cache, writing and reading a value takes as long as a function such as `exp` or `erf`.
             _ if read > CACHED_BYTES => Prices { dearest: 20, value: 4096, written_part: 4 },
             _ => Prices { dearest: 10, value: 4096, written_part: 1 },

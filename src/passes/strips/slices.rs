@@ -24,8 +24,8 @@ pub struct Slices {
 }
 
 impl Slices {
-    /// The outermost loop, or one inside it if that alone goes through a buffer of those `handed` to the kernel from beginning to end; `None` if the kernel has no parallel one, counts
-    /// its rounds, or goes through a buffer in different ways.
+    /// The outermost loop, or one inside it if that alone goes through a buffer of those `handed` to the kernel or by it from beginning to end; `None` if the kernel has no parallel
+    /// one, counts its rounds, or goes through a buffer in different ways.
     pub fn of(kernel: &Kernel, handed: &[BufferId]) -> Option<Slices> {
         let parallel = kernel.parallel.as_ref()?;
         let outermost = Slices::along(kernel, parallel.var)?;

@@ -19,9 +19,6 @@ use crate::ir::scalar::Monoid;
 /// A strip may take so many times the usual bytes so that there are few enough of them.
 const LARGEST_STRIP: usize = 4;
 
-/// A transformed kernel of so many elements is large.
-const LARGE_TRANSFORM: usize = 1 << 21;
-
 /// How a gradient is cut.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
@@ -55,12 +52,6 @@ impl Plan {
         Some(Plan { sizes, tile, strip, parts, blocks })
     }
 
-    /// Whether there is one part, and that and its operands are too large to be in memory as a whole where it is short.
-    fn is_large(&self) -> bool {
-        let elements = Winograd::places(self.tile) * self.sizes.channels * self.sizes.filters;
-        self.parts == 1 && elements >= LARGE_TRANSFORM
-    }
-
     fn best(sizes: Sizes) -> Option<Plan> {
         let plan = |tile: usize| Plan::with(sizes, tile);
         let best = sizes.best(|tile| plan(tile).map_or(f64::INFINITY, |plan| sizes.gradient(tile, plan.parts)))?;
@@ -79,7 +70,7 @@ pub(in super::super) fn kernel_gradient(
     let (channels, filters) = (b.shape_of(x).last()?.constant()?, output.last()?.constant()?);
     let kernel = [&op.sizes[..], &[usize::try_from(channels).ok()?, usize::try_from(filters).ok()?]].concat();
     let sizes = Sizes::of(&op.geometry, b.type_of(x), &kernel, &output).filter(|_| !allowed.exact)?;
-    let plan = Plan::best(sizes).filter(|plan| !(allowed.spares && plan.is_large()))?;
+    let plan = Plan::best(sizes)?;
     Some(write(b, op, (x, dy), plan))
 }
 
