@@ -187,8 +187,10 @@ impl Compiled {
 
     /// Limits the workspace of each entry point, beside parameters, optimizer state, inputs and outputs. What a training step does not keep is computed again, products
     /// included, and what is handed on is handed on in strips; long `scan`s keep only the carries at about the square root of their rounds and run the others again. Where that is
-    /// not enough, [`Session::excess`] says so. Results are the same but for the order in which some gradients are added up: those of `scan`s, of attention in
-    /// blocks and of large kernels of convolutions. Without a limit, what gradients keep is meant to stay within 1 GiB.
+    /// not enough, [`Session::excess`] says so. Results are the same but for the order in which some gradients are added up: those of `scan`s and of attention in blocks.
+    ///
+    /// Without a limit, what gradients keep is meant to stay within 1 GiB, and a training step that would take more than 64 MiB makes do with about half of it if that
+    /// costs at most a quarter more operations: with a limit that it keeps to anyway, such as 1 GB, it is as fast as it can be.
     pub fn set_memory(&mut self, bytes: u64) {
         self.memory = Some(bytes);
         (self.limits.memory, self.limits.aim) = (bytes, bytes);

@@ -1,9 +1,11 @@
-//! Keeps to the limit on memory that the user gave.
+//! Keeps to the limit on memory that the user gave, or weighs memory against time where there is none.
 //!
 //! Passes choose what is kept, joined and cut by estimates of what is in memory at a time; only the plan at their end knows. So where the plan takes more than the limit,
 //! the stages run again with less for the passes, until one plan keeps to it. Where none does, the smallest is taken, and [`Excess`] says so.
 //!
-//! Another plan may add up in another order, so it is chosen for a machine that all share: results are the same bits whatever the vector width, and in an object as
+//! Without a limit a training step keeps all that makes it fast, unless that is much, and about half of it does for a few operations more: see [`Fit::by_cost`].
+//!
+//! With a limit another plan may add up in another order, so it is chosen for a machine that all share: results are the same bits whatever the vector width, and in an object as
 //! in memory.
 
 use std::fmt;
@@ -15,12 +17,22 @@ use super::stages::{self, Lowered, Quiet};
 use super::{Compiled, Entry};
 use crate::ir::dim::Sizes;
 use crate::ir::graph::{Function, ResultRole};
+use crate::ir::loops::cost;
 use crate::passes::Limits;
 use crate::passes::tile::Registers;
 
 /// Parts of the limit for [`Limits::memory`], in turn, and the eighths of the limit that passes aim at with each.
 const TRIES: [(u64, &[u64]); 4] =
     [(1, &[8, 7, 6, 5, 4, 3, 2, 1, 0]), (4, &[8, 4, 0]), (16, &[8, 4, 0]), (64, &[8, 4, 0])];
+
+/// So many bytes of workspace are at hand wherever something is trained.
+const AT_HAND: u64 = 64 << 20;
+
+/// The part of a workspace that is about half of it: what is aimed at is seldom met.
+const LITTLE_MORE: (u64, u64) = (8, 15);
+
+/// About half of the memory is worth one in so many operations more.
+const MORE_FLOPS: u64 = 4;
 
 /// An entry point that takes more memory than the limit, since nothing less can be kept to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,20 +58,21 @@ impl Compiled {
     /// # Errors
     /// If an op has no gradient or no lowering.
     pub(super) fn lower(&self, function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Lowered, Error> {
-        match self.memory {
-            Some(limit) => Ok(Fit::of(function, sizes, limits, limit)?.lowered),
-            None => stages::lower(function, sizes, limits, &mut Quiet),
-        }
+        Ok(self.fit(function, sizes, limits)?.lowered)
     }
 
-    /// The limits with which [`lower`](Self::lower) keeps to the limit on memory.
+    /// The limits with which [`lower`](Self::lower) runs its stages.
     ///
     /// # Errors
     /// As `lower`.
     pub(super) fn fitting(&self, function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Limits, Error> {
+        Ok(self.fit(function, sizes, limits)?.limits)
+    }
+
+    fn fit(&self, function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Fit, Error> {
         match self.memory {
-            Some(limit) => Ok(Fit::of(function, sizes, limits, limit)?.limits),
-            None => Ok(limits.clone()),
+            Some(limit) => Fit::of(function, sizes, limits, limit),
+            None => Fit::by_cost(function, sizes, limits),
         }
     }
 
@@ -76,6 +89,29 @@ struct Fit {
 }
 
 impl Fit {
+    /// The fastest program; of a training step that takes much memory one with about half of it, if that costs at most a quarter more operations. Both compute the same bits.
+    fn by_cost(function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Fit, Error> {
+        let usual = Fit::new(function, sizes, limits.clone())?;
+        if function.turn().is_none() || usual.bytes() <= AT_HAND {
+            return Ok(usual);
+        }
+        let aim = usual.bytes() / 2;
+        let ways = [false, true].map(|apart| Limits { aim, apart, ..limits.clone() });
+        let found = std::thread::scope(|scope| {
+            let tries = ways.map(|limits| scope.spawn(|| Fit::new(function, sizes, limits)));
+            tries.map(|found| found.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (most, flops) = (usual.bytes() / LITTLE_MORE.1 * LITTLE_MORE.0, usual.flops());
+        let pays = |fit: &Fit| fit.bytes() <= most && fit.flops() - flops.min(fit.flops()) <= flops / MORE_FLOPS;
+        let paying = found.into_iter().collect::<Result<Vec<Fit>, Error>>()?.into_iter().filter(pays);
+        Ok(paying.min_by_key(Fit::flops).unwrap_or(usual))
+    }
+
+    fn new(function: &Function, sizes: &Sizes, limits: Limits) -> Result<Fit, Error> {
+        let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
+        Ok(Fit { limits, lowered })
+    }
+
     /// A program that keeps to a limit on memory, or else the smallest that was found.
     fn of(function: &Function, sizes: &Sizes, limits: &Limits, limit: u64) -> Result<Fit, Error> {
         let anywhere =
@@ -86,9 +122,7 @@ impl Fit {
             return Ok(found);
         }
         let Limits { memory, aim, apart, .. } = found.limits;
-        let limits = Limits { memory, aim, apart, ..limits.clone() };
-        let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
-        Ok(Fit { limits, lowered })
+        Fit::new(function, sizes, Limits { memory, aim, apart, ..limits.clone() })
     }
 
     /// A program within the limit by the way to run parts again that takes less with all of it, or else by the other, or else the smallest.
@@ -113,8 +147,7 @@ impl Fit {
     ) -> Result<Fit, Error> {
         let mut best: Option<Fit> = None;
         for limits in tries {
-            let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
-            let fit = Fit { limits, lowered };
+            let fit = Fit::new(function, sizes, limits)?;
             let fits = fit.bytes() <= limit;
             best = Some(match best {
                 Some(best) => best.or_smaller(fit),
@@ -129,6 +162,10 @@ impl Fit {
 
     fn bytes(&self) -> u64 {
         self.lowered.workspace_bytes()
+    }
+
+    fn flops(&self) -> u64 {
+        cost::flops(&self.lowered.program)
     }
 
     /// This one, or the other if that takes less memory.

@@ -53,8 +53,8 @@ pub struct PassError {
 /// What passes may use and do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory for what changes the order of sums where memory is short: the rounds of loops that are kept, attention in blocks, parts of
-    /// kernels' gradients and whether large ones are transformed.
+    /// Bytes of memory for what changes the order of sums where memory is short: the rounds of loops that are kept, attention in
+    /// blocks.
     pub memory: u64,
     /// Bytes of memory for what computes the same in other kernels: what is kept of the forward half, what becomes one kernel, what runs in strips. Passes estimate what is
     /// in memory at a time, so to have a program that keeps to `memory` this may have to be less.

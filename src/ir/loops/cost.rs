@@ -1,6 +1,6 @@
 //! What a kernel does, counted on its loops: floating-point operations, and the bytes of its buffers.
 
-use super::{Block, Instruction, Kernel};
+use super::{Block, Instruction, Kernel, Program, Step};
 use crate::ir::scalar::ScalarFunction;
 
 /// The work of one call of a kernel over its whole extent. Counts saturate.
@@ -23,6 +23,21 @@ pub fn cost(kernel: &Kernel) -> KernelCost {
         cost.bytes = cost.bytes.saturating_add(bytes);
     }
     cost
+}
+
+/// The floating-point operations of one call of a program.
+pub fn flops(program: &Program) -> u64 {
+    let of_kernel: Vec<u64> = program.kernels.iter().map(|kernel| cost(kernel).flops).collect();
+    steps_flops(&program.steps, &of_kernel)
+}
+
+fn steps_flops(steps: &[Step], of_kernel: &[u64]) -> u64 {
+    let of_step = |step: &Step| match step {
+        Step::Call(call) => of_kernel[call.kernel as usize],
+        Step::Repeat(repeat) => repeat.count.saturating_mul(steps_flops(&repeat.steps, of_kernel)),
+        Step::Index { .. } => 0,
+    };
+    steps.iter().fold(0, |sum, step| sum.saturating_add(of_step(step)))
 }
 
 fn block(block_of: &Block, rounds: u64, cost: &mut KernelCost) {
