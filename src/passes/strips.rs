@@ -41,9 +41,15 @@ pub fn strips(program: Program, memory: u64) -> Program {
     let sizes = Sizes { least: LEAST_SHRUNK.min(memory), strip: STRIP_BYTES.min(memory) };
     // Sums are split only for what pays.
     let all = Plan::of(split(&program, sizes.least, &|_| true), sizes);
-    let kept: Vec<usize> = all.paying().filter_map(|at| all.split.origins.get(&at).copied()).collect();
-    let plan = Plan::of(split(&program, sizes.least, &|at| kept.contains(&at)), sizes);
-    let pays: BTreeSet<usize> = plan.paying().collect();
+    let mut pays: BTreeSet<usize> = all.paying().collect();
+    let kept: Vec<usize> = pays.iter().filter_map(|at| all.split.origins.get(at).copied()).collect();
+    let plan = if kept.len() == all.split.origins.len() {
+        all
+    } else {
+        let plan = Plan::of(split(&program, sizes.least, &|at| kept.contains(&at)), sizes);
+        pays = plan.paying().collect();
+        plan
+    };
     if pays.is_empty() {
         return program;
     }

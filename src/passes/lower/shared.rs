@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::finish::{Draft, finish};
-use crate::ir::loops::{Call, Kernel, LoopVar, Step};
+use crate::ir::loops::{Call, Kernel, LoopVar, Section, Step};
 
 /// The kernels of a program, equal ones once, and the steps that call them.
 #[derive(Debug)]
@@ -13,10 +13,19 @@ pub struct Shared {
     levels: Vec<Vec<Step>>,
     /// By content: kernels without their names.
     numbers: FxHashMap<Kernel, u32>,
+    /// Kernels without their names as they were before they were finished, which takes longer than to compare them.
+    finished: FxHashMap<Kernel, Finished>,
     /// By their numbers in the program that is written anew.
     known: FxHashMap<u32, u32>,
     names: FxHashMap<String, u32>,
     variables: u32,
+}
+
+/// A finished kernel by its number, and which of its parameters from before each of its parameters is.
+#[derive(Clone, Debug)]
+struct Finished {
+    kernel: u32,
+    order: Vec<u32>,
 }
 
 impl Default for Shared {
@@ -25,6 +34,7 @@ impl Default for Shared {
             kernels: Vec::new(),
             levels: vec![Vec::new()],
             numbers: FxHashMap::default(),
+            finished: FxHashMap::default(),
             known: FxHashMap::default(),
             names: FxHashMap::default(),
             variables: 0,
@@ -40,9 +50,24 @@ impl Shared {
 
     /// As [`Shared::call`], before whatever stands at a depth: 0 is outside of all repeats.
     pub fn call_at(&mut self, depth: usize, draft: Draft, name: &str) {
-        let Draft { kernel, buffers } = finish(draft);
-        let kernel = self.number(kernel, name);
+        let Draft { kernel, buffers } = draft;
+        let raw = Kernel { name: String::new(), ..kernel };
+        let Finished { kernel, order } = match self.finished.get(&raw) {
+            Some(known) => known.clone(),
+            None => self.finish_raw(raw, name),
+        };
+        let buffers = order.iter().map(|parameter| buffers[*parameter as usize].clone()).collect();
         self.levels[depth].push(Step::Call(Call { kernel, buffers }));
+    }
+
+    /// Finishes a kernel that has not been met before.
+    fn finish_raw(&mut self, raw: Kernel, name: &str) -> Finished {
+        let parameters = (0..raw.buffers.len() as u32).map(Section::whole).collect();
+        let Draft { kernel, buffers } = finish(Draft { kernel: raw.clone(), buffers: parameters });
+        let order = buffers.into_iter().map(|section| section.buffer).collect();
+        let finished = Finished { kernel: self.number(kernel, name), order };
+        self.finished.insert(raw, finished.clone());
+        finished
     }
 
     /// Calls a kernel as it was finished in the program that is written anew, where it has the number of the call.

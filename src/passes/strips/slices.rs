@@ -28,38 +28,22 @@ impl Slices {
     /// one, counts its rounds, or goes through a buffer in different ways.
     pub fn of(kernel: &Kernel, handed: &[BufferId]) -> Option<Slices> {
         let parallel = kernel.parallel.as_ref()?;
-        let outermost = Slices::along(kernel, parallel.var)?;
-        if handed.is_empty() || outermost.goes_through(kernel, handed) {
-            return Some(outermost);
-        }
-        let mut inside = loops_inside(&kernel.body).filter_map(|var| Slices::along(kernel, var));
-        Some(inside.find(|slices| slices.goes_through(kernel, handed)).unwrap_or(outermost))
-    }
-
-    /// Whether the rounds go through one of these buffers from beginning to end.
-    fn goes_through(&self, kernel: &Kernel, buffers: &[BufferId]) -> bool {
-        let whole = |id: &BufferId| kernel.buffers[id.0 as usize].elements;
-        let moves = |id: &BufferId| match self.motions[id.0 as usize] {
-            Motion::Still => 0,
-            Motion::Forward(step) => step,
+        let accesses = accesses(kernel);
+        let outermost = Moving::along(kernel, &accesses, parallel.var)?;
+        let moving = match handed.is_empty() || outermost.goes_through(kernel, handed) {
+            true => outermost,
+            false => {
+                let mut inside = loops_inside(&kernel.body).filter_map(|var| Moving::along(kernel, &accesses, var));
+                inside.find(|moving| moving.goes_through(kernel, handed)).unwrap_or(outermost)
+            }
         };
-        buffers.iter().any(|id| moves(id) * self.extent == whole(id))
+        Some(moving.with(accesses))
     }
 
     /// The loop of a variable.
     pub fn along(kernel: &Kernel, var: LoopVar) -> Option<Slices> {
-        let mut accesses = Accesses::of(&kernel.body);
-        accesses.extents.extend(kernel.parallel.iter().map(|parallel| (parallel.var, parallel.extent)));
-        let extent = *accesses.extents.get(&var)?;
-        if accesses.values.iter().any(|index| index.coefficient(var) != 0) {
-            return None;
-        }
-        let motion = |number: usize| match accesses.of_buffer.get(&BufferId(number as u32)) {
-            Some(uses) => motion(uses, var),
-            None => Some(Motion::Still),
-        };
-        let motions = (0..kernel.buffers.len()).map(motion).collect::<Option<Vec<Motion>>>()?;
-        Some(Slices { extent, var, motions, accesses })
+        let accesses = accesses(kernel);
+        Some(Moving::along(kernel, &accesses, var)?.with(accesses))
     }
 
     /// Whether each of `rounds` strips stays in a slice of its own, of `elements` cut into as many.
@@ -77,6 +61,50 @@ impl Slices {
             affine_range(address, extent).is_some_and(|(low, high)| low >= 0 && high < i128::from(slice))
         };
         uses.addresses.iter().all(within)
+    }
+}
+
+/// The accesses of a kernel and the extents of all its loops.
+fn accesses(kernel: &Kernel) -> Accesses {
+    let mut accesses = Accesses::of(&kernel.body);
+    accesses.extents.extend(kernel.parallel.iter().map(|parallel| (parallel.var, parallel.extent)));
+    accesses
+}
+
+/// How the rounds of one loop move through the buffers of a kernel.
+struct Moving {
+    extent: u64,
+    var: LoopVar,
+    motions: Vec<Motion>,
+}
+
+impl Moving {
+    fn along(kernel: &Kernel, accesses: &Accesses, var: LoopVar) -> Option<Moving> {
+        let extent = *accesses.extents.get(&var)?;
+        if accesses.values.iter().any(|index| index.coefficient(var) != 0) {
+            return None;
+        }
+        let motion = |number: usize| match accesses.of_buffer.get(&BufferId(number as u32)) {
+            Some(uses) => motion(uses, var),
+            None => Some(Motion::Still),
+        };
+        let motions = (0..kernel.buffers.len()).map(motion).collect::<Option<Vec<Motion>>>()?;
+        Some(Moving { extent, var, motions })
+    }
+
+    /// Whether the rounds go through one of these buffers from beginning to end.
+    fn goes_through(&self, kernel: &Kernel, buffers: &[BufferId]) -> bool {
+        let whole = |id: &BufferId| kernel.buffers[id.0 as usize].elements;
+        let moves = |id: &BufferId| match self.motions[id.0 as usize] {
+            Motion::Still => 0,
+            Motion::Forward(step) => step,
+        };
+        buffers.iter().any(|id| moves(id) * self.extent == whole(id))
+    }
+
+    fn with(self, accesses: Accesses) -> Slices {
+        let Moving { extent, var, motions } = self;
+        Slices { extent, var, motions, accesses }
     }
 }
 
