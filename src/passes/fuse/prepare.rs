@@ -51,12 +51,14 @@ fn own_result(function: &Function, rewriter: &mut Rewriter, old: ValueId, role: 
 }
 
 /// A value before it was reshaped, if it is not an argument.
-fn in_shape_computed(function: &Function, value: ValueId) -> ValueId {
-    let node = function.graph.node(value.node);
-    match &node.op {
-        Op::Reshape(_) if !matches!(function.graph.node(node.inputs[0].node).op, Op::Argument(_)) => {
-            in_shape_computed(function, node.inputs[0])
+fn in_shape_computed(function: &Function, mut value: ValueId) -> ValueId {
+    let op = |value: ValueId| &function.graph.node(value.node).op;
+    while let Op::Reshape(_) = op(value) {
+        let operand = function.graph.node(value.node).inputs[0];
+        if matches!(op(operand), Op::Argument(_)) {
+            break;
         }
-        _ => value,
+        value = operand;
     }
+    value
 }

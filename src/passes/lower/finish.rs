@@ -80,7 +80,7 @@ pub fn parallelise(kernel: &mut Kernel) {
 }
 
 /// Whether an instruction may run once for each round instead of once.
-fn is_repeatable(instruction: &Instruction) -> bool {
+pub fn is_repeatable(instruction: &Instruction) -> bool {
     matches!(
         instruction,
         Instruction::Constant { .. }

@@ -3,6 +3,7 @@
 use crate::ir::loops::verify::affine_range;
 use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar};
 use crate::passes::lower::accesses::{Accesses, Uses};
+use crate::passes::lower::finish::is_repeatable;
 
 /// How a buffer is read or written from round to round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +120,13 @@ fn motion(uses: &Uses, var: LoopVar) -> Option<Motion> {
     }
 }
 
-/// The variables of the loops around everything else in a block, the outermost first.
+/// The variables of the loops around all that a block stores, the outermost first. What stands before them may run once for each strip.
 fn loops_inside(mut block: &Block) -> impl Iterator<Item = LoopVar> {
     let mut loops = Vec::new();
-    while let [.., Instruction::For { var, body, .. }] = block.instructions.as_slice() {
+    while let [before @ .., Instruction::For { var, carried, body, .. }] = block.instructions.as_slice()
+        && carried.is_empty()
+        && before.iter().all(is_repeatable)
+    {
         loops.push(*var);
         block = body;
     }
