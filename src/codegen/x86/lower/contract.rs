@@ -1,8 +1,12 @@
 //! `Contract`: a product that is too small or too narrow for tiles, as plain loops.
 
+use super::control::further;
 use super::{Binding, Bound, Lowered, Lowering};
 use crate::codegen::x86::machine::{Instruction, Virtual};
 use crate::ir::loops::{Affine, BufferId, Contract, Cut, LoopVar, Matrix};
+
+/// So many vectors of columns are summed together, since one alone waits for its last product before the next.
+const TOGETHER: usize = 4;
 
 /// The variable of a summed axis. It is in no loop of the kernel; the highest numbers are free of meaning there.
 fn summed(number: usize) -> LoopVar {
@@ -25,33 +29,54 @@ impl Lowering<'_> {
         self.counted((0, 1, contract.rows), &mut |this, row| {
             this.with_variable(contract.row, row, |this| {
                 let whole = contract.columns / lanes as u64;
-                this.counted((0, lanes as i64, whole), &mut |this, column| {
-                    this.columns(contract, &operands, lanes, column)
+                let step = (TOGETHER * lanes) as i64;
+                this.counted((0, step, whole / TOGETHER as u64), &mut |this, column| {
+                    this.columns(contract, &operands, (TOGETHER, lanes), column)
                 })?;
-                let rest = (contract.columns % lanes as u64) as usize;
-                match rest {
+                let done = whole / TOGETHER as u64 * step as u64;
+                match (whole % TOGETHER as u64) as usize {
+                    0 => {}
+                    few => this.columns(contract, &operands, (few, lanes), Binding::Known(done as i64))?,
+                }
+                match (contract.columns % lanes as u64) as usize {
                     0 => Ok(()),
-                    _ => this.columns(contract, &operands, rest, Binding::Known((whole * lanes as u64) as i64)),
+                    rest => {
+                        let column = Binding::Known((whole * lanes as u64) as i64);
+                        this.columns(contract, &operands, (1, rest), column)
+                    }
                 }
             })
         })
     }
 
-    /// The sums and the epilogue of some columns of one row.
-    fn columns(&mut self, contract: &Contract, operands: &Operands, active: usize, column: Binding) -> Lowered {
-        self.in_lanes(contract.column, active, column, |this| {
-            let total = this.zero();
+    /// The sums and the epilogue of some vectors of columns of one row, each of so many columns.
+    fn columns(
+        &mut self,
+        contract: &Contract,
+        operands: &Operands,
+        (vectors, active): (usize, usize),
+        column: Binding,
+    ) -> Lowered {
+        let totals = self.in_lanes(contract.column, active, column, |this| {
+            let totals: Vec<Virtual> = (0..vectors).map(|_| this.zero()).collect();
             match contract.cut {
                 None => {
                     let extent = extent(contract, 0);
-                    this.axis(contract, operands, 0, extent, total)?;
+                    this.axis(contract, operands, 0, extent, &totals)?;
                 }
-                Some(cut) => this.blocks(contract, operands, cut, 0, total)?,
+                Some(cut) => this.blocks(contract, operands, cut, 0, &totals)?,
             }
-            let total = this.copy(total);
-            this.bind(contract.accumulator, Bound::Lanes(total));
-            this.block(&contract.epilogue)
-        })
+            Ok(totals)
+        })?;
+        for (number, total) in totals.into_iter().enumerate() {
+            let column = further(column, (number * self.lanes()) as i64);
+            self.in_lanes(contract.column, active, column, |this| {
+                let total = this.copy(total);
+                this.bind(contract.accumulator, Bound::Lanes(total));
+                this.block(&contract.epilogue)
+            })?;
+        }
+        Ok(())
     }
 
     /// A vector of zeros that may be changed.
@@ -60,22 +85,31 @@ impl Lowering<'_> {
         self.in_register(zero)
     }
 
-    /// All blocks in the axes from number `level` on, each summed from 0 and then added to the total.
-    fn blocks(&mut self, contract: &Contract, operands: &Operands, cut: Cut, level: usize, total: Virtual) -> Lowered {
+    /// All blocks in the axes from number `level` on, each summed from 0 and then added to the totals.
+    fn blocks(
+        &mut self,
+        contract: &Contract,
+        operands: &Operands,
+        cut: Cut,
+        level: usize,
+        totals: &[Virtual],
+    ) -> Lowered {
         if level < cut.level {
             return self.counted((0, 1, extent(contract, level)), &mut |this, binding| {
                 this.with_variable(summed(level), binding, |this| {
-                    this.blocks(contract, operands, cut, level + 1, total)
+                    this.blocks(contract, operands, cut, level + 1, totals)
                 })
             });
         }
         let block = |this: &mut Self, size: u64, start: Binding| {
             this.with_variable(BLOCK, start, |this| {
-                let sum = this.zero();
-                this.axis(contract, operands, level, size, sum)?;
-                let sources = [total.into(), sum.into()];
-                let source = this.op(iced_x86::Code::VEX_Vaddps_ymm_ymm_ymmm256, &sources);
-                this.push(Instruction::Copy { destination: total, source });
+                let sums: Vec<Virtual> = totals.iter().map(|_| this.zero()).collect();
+                this.axis(contract, operands, level, size, &sums)?;
+                for (total, sum) in totals.iter().zip(sums) {
+                    let sources = [(*total).into(), sum.into()];
+                    let source = this.op(iced_x86::Code::VEX_Vaddps_ymm_ymm_ymmm256, &sources);
+                    this.push(Instruction::Copy { destination: *total, source });
+                }
                 Ok(())
             })
         };
@@ -87,21 +121,32 @@ impl Lowering<'_> {
         }
     }
 
-    /// So much of axis `level` and all of the axes in it, added to the sum.
-    fn axis(&mut self, contract: &Contract, operands: &Operands, level: usize, count: u64, sum: Virtual) -> Lowered {
+    /// So much of axis `level` and all of the axes in it, added to the sums.
+    fn axis(
+        &mut self,
+        contract: &Contract,
+        operands: &Operands,
+        level: usize,
+        count: u64,
+        sums: &[Virtual],
+    ) -> Lowered {
         self.counted((0, 1, count), &mut |this, binding| {
             this.with_variable(summed(level), binding, |this| {
                 if level < contract.rounds.len() {
                     let inside = extent(contract, level + 1);
-                    return this.axis(contract, operands, level + 1, inside, sum);
+                    return this.axis(contract, operands, level + 1, inside, sums);
                 }
                 // The accumulator's binding is free until the sum is done.
                 this.load(contract.accumulator, operands.left.0, &operands.left.1)?;
                 let left = this.value(contract.accumulator);
-                this.load(contract.accumulator, operands.right.0, &operands.right.1)?;
-                let right = this.value(contract.accumulator);
-                let (a, b, c) = (left.into(), right.into(), sum.into());
-                this.push(Instruction::MultiplyAdd { destination: sum, a, b, c });
+                let next = this.lanes() as i64 * contract.right.column_stride;
+                for (number, sum) in sums.iter().enumerate() {
+                    let address = operands.right.1.clone().offset(number as i64 * next);
+                    this.load(contract.accumulator, operands.right.0, &address)?;
+                    let right = this.value(contract.accumulator);
+                    let (a, b, c) = (left.into(), right.into(), (*sum).into());
+                    this.push(Instruction::MultiplyAdd { destination: *sum, a, b, c });
+                }
                 Ok(())
             })
         })
