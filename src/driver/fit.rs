@@ -28,8 +28,9 @@ const TRIES: [(u64, &[u64]); 4] =
 /// So many bytes of workspace are at hand wherever something is trained.
 const AT_HAND: u64 = 64 << 20;
 
-/// The part of a workspace that is about half of it: what is aimed at is seldom met.
-const LITTLE_MORE: (u64, u64) = (8, 15);
+/// The part of a workspace that is aimed at to come to about half of it, and what counts as that: what is aimed at is seldom met.
+const AIMED_AT: (u64, u64) = (31, 64);
+const ABOUT_HALF: (u64, u64) = (8, 15);
 
 /// About half of the memory is worth one in so many operations more.
 const MORE_FLOPS: u64 = 4;
@@ -95,13 +96,14 @@ impl Fit {
         if function.turn().is_none() || usual.bytes() <= AT_HAND {
             return Ok(usual);
         }
-        let aim = usual.bytes() / 2;
+        let part = |(part, of): (u64, u64)| usual.bytes() / of * part;
+        let aim = part(AIMED_AT);
         let ways = [false, true].map(|apart| Limits { aim, apart, ..limits.clone() });
         let found = std::thread::scope(|scope| {
             let tries = ways.map(|limits| scope.spawn(|| Fit::new(function, sizes, limits)));
             tries.map(|found| found.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (most, flops) = (usual.bytes() / LITTLE_MORE.1 * LITTLE_MORE.0, usual.flops());
+        let (most, flops) = (part(ABOUT_HALF), usual.flops());
         let pays = |fit: &Fit| fit.bytes() <= most && fit.flops() - flops.min(fit.flops()) <= flops / MORE_FLOPS;
         let paying = found.into_iter().collect::<Result<Vec<Fit>, Error>>()?.into_iter().filter(pays);
         Ok(paying.min_by_key(Fit::flops).unwrap_or(usual))
