@@ -104,7 +104,7 @@ impl Fit {
             tries.map(|found| found.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (most, flops) = (part(ABOUT_HALF), usual.flops());
-        let pays = |fit: &Fit| fit.bytes() <= most && fit.flops() - flops.min(fit.flops()) <= flops / MORE_FLOPS;
+        let pays = |fit: &Fit| fit.bytes() <= most && fit.flops().saturating_sub(flops) <= flops / MORE_FLOPS;
         let paying = found.into_iter().collect::<Result<Vec<Fit>, Error>>()?.into_iter().filter(pays);
         Ok(paying.min_by_key(Fit::flops).unwrap_or(usual))
     }

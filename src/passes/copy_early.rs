@@ -71,7 +71,8 @@ fn only_copies(block: &Block) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::loops::{interpret, text, verify};
+    use crate::ir::loops::text;
+    use crate::passes::tests::computes_the_same;
 
     /// Doubles x twice, once more than is needed, copies the first and adds what the last call says.
     fn program(added: &str) -> Program {
@@ -124,14 +125,7 @@ end
     fn after(added: &str) -> Vec<u32> {
         let program = program(added);
         let changed = copy_early(program.clone());
-        verify::program(&changed).unwrap();
-        let results = [&program, &changed].map(|program| {
-            let x = (0..16).flat_map(|i: i32| (i as f32).to_le_bytes()).collect();
-            let mut arguments = [x, vec![0; 64]];
-            interpret::program(program, &mut arguments).unwrap();
-            arguments[1].clone()
-        });
-        assert_eq!(results[0], results[1]);
+        computes_the_same(&program, &changed, 16);
         let kernel = |step: &Step| if let Step::Call(call) = step { call.kernel } else { unreachable!() };
         changed.steps.iter().map(kernel).collect()
     }

@@ -296,7 +296,8 @@ impl Stores<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::loops::{interpret, text, verify};
+    use crate::ir::loops::text;
+    use crate::passes::tests::computes_the_same;
 
     /// Twice each element, tile by tile.
     const IN_TILES: &str = "for i0 in 0..8 {
@@ -365,14 +366,7 @@ end
     fn after(make: &str, added: &str) -> Program {
         let program = program(make, added);
         let changed = store_packed(program.clone());
-        verify::program(&changed).unwrap();
-        let results = [&program, &changed].map(|program| {
-            let x = (0..256).flat_map(|i: i32| (i as f32).to_le_bytes()).collect();
-            let mut arguments = [x, vec![0; 1024]];
-            interpret::program(program, &mut arguments).unwrap();
-            arguments[1].clone()
-        });
-        assert_eq!(results[0], results[1]);
+        computes_the_same(&program, &changed, 256);
         changed
     }
 

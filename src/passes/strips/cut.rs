@@ -5,25 +5,25 @@ use crate::ir::loops::{Block, Instruction, Kernel, LoopVar};
 
 /// What the kernel does in one of `rounds` strips, and for each buffer how far its section moves from strip to strip.
 pub fn strip(kernel: &Kernel, slices: &Slices, rounds: u64) -> (Kernel, Vec<i64>) {
-    let extent = slices.extent / rounds;
+    let extent = slices.rounds.extent / rounds;
     let distance = |motion: &Motion| match motion {
         Motion::Still => 0,
         Motion::Forward(step) => step * extent,
     };
-    let distances: Vec<u64> = slices.motions.iter().map(distance).collect();
+    let distances: Vec<u64> = slices.rounds.motions.iter().map(distance).collect();
     let mut strip = kernel.clone();
     for (parameter, distance) in strip.buffers.iter_mut().zip(&distances) {
         // The last strip ends where the whole did.
         parameter.elements -= distance * (rounds - 1);
     }
     match &strip.parallel {
-        Some(parallel) if parallel.var == slices.var => {
+        Some(parallel) if parallel.var == slices.rounds.var => {
             let body = std::mem::take(&mut strip.body);
-            let all = Instruction::For { var: slices.var, extent, carried: Vec::new(), body };
+            let all = Instruction::For { var: slices.rounds.var, extent, carried: Vec::new(), body };
             strip.body = Block { instructions: vec![all] };
             strip.parallel = None;
         }
-        _ => shorten(&mut strip.body, slices.var, extent),
+        _ => shorten(&mut strip.body, slices.rounds.var, extent),
     }
     (strip, distances.into_iter().map(|d| d as i64).collect())
 }

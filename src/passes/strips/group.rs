@@ -74,7 +74,7 @@ impl<'p> Groups<'p> {
             })
         });
         let Some((number, rounds, before)) = place else {
-            let rounds = slices.map_or(1, |s| s.extent);
+            let rounds = slices.map_or(1, |s| s.rounds.extent);
             self.groups.push(Group { calls: vec![at], rounds, touched, open: true });
             return;
         };
@@ -163,7 +163,7 @@ impl<'p> Groups<'p> {
 
     /// The strips of a group that a call has joined; `None` if it reads nothing that they write, or a strip would need another one.
     fn joined(&self, group: &Group, call: &Call, slices: &Slices) -> Option<u64> {
-        let rounds = common(group.rounds, slices.extent)?;
+        let rounds = common(group.rounds, slices.rounds.extent)?;
         let reads = self.meets_apart(group, call, slices, rounds)?;
         reads.then_some(rounds)
     }

@@ -1,4 +1,4 @@
-//! How the rounds of a kernel's outermost loop move through its buffers.
+//! How the rounds of a kernel's outermost loop, or of one inside it, move through its buffers.
 
 use crate::ir::loops::verify::affine_range;
 use crate::ir::loops::{Affine, Block, BufferId, Instruction, Kernel, LoopVar};
@@ -17,11 +17,17 @@ pub enum Motion {
 /// A loop of a kernel, mostly the outermost, as seen from its buffers.
 #[derive(Clone, Debug)]
 pub struct Slices {
+    pub rounds: Moving,
+    accesses: Accesses,
+}
+
+/// How the rounds of one loop move through the buffers of a kernel.
+#[derive(Clone, Debug)]
+pub struct Moving {
     pub extent: u64,
     pub var: LoopVar,
     /// Of each parameter.
     pub motions: Vec<Motion>,
-    accesses: Accesses,
 }
 
 impl Slices {
@@ -31,32 +37,32 @@ impl Slices {
         let parallel = kernel.parallel.as_ref()?;
         let accesses = accesses(kernel);
         let outermost = Moving::along(kernel, &accesses, parallel.var)?;
-        let moving = match handed.is_empty() || outermost.goes_through(kernel, handed) {
+        let rounds = match handed.is_empty() || outermost.goes_through(kernel, handed) {
             true => outermost,
             false => {
                 let mut inside = loops_inside(&kernel.body).filter_map(|var| Moving::along(kernel, &accesses, var));
                 inside.find(|moving| moving.goes_through(kernel, handed)).unwrap_or(outermost)
             }
         };
-        Some(moving.with(accesses))
+        Some(Slices { rounds, accesses })
     }
 
     /// The loop of a variable.
     pub fn along(kernel: &Kernel, var: LoopVar) -> Option<Slices> {
         let accesses = accesses(kernel);
-        Some(Moving::along(kernel, &accesses, var)?.with(accesses))
+        Some(Slices { rounds: Moving::along(kernel, &accesses, var)?, accesses })
     }
 
     /// Whether each of `rounds` strips stays in a slice of its own, of `elements` cut into as many.
     pub fn are_apart(&self, buffer: BufferId, elements: u64, rounds: u64) -> bool {
         let Some(uses) = self.accesses.of_buffer.get(&buffer) else { return true };
-        let (strip, slice) = (self.extent / rounds, elements / rounds);
-        let Motion::Forward(step) = self.motions[buffer.0 as usize] else { return false };
+        let (strip, slice) = (self.rounds.extent / rounds, elements / rounds);
+        let Motion::Forward(step) = self.rounds.motions[buffer.0 as usize] else { return false };
         if !elements.is_multiple_of(rounds) || step * strip != slice {
             return false;
         }
         let extent = |var: LoopVar| {
-            if var == self.var { Some(strip) } else { self.accesses.extents.get(&var).copied() }
+            if var == self.rounds.var { Some(strip) } else { self.accesses.extents.get(&var).copied() }
         };
         let within = |address: &Affine| {
             affine_range(address, extent).is_some_and(|(low, high)| low >= 0 && high < i128::from(slice))
@@ -70,13 +76,6 @@ fn accesses(kernel: &Kernel) -> Accesses {
     let mut accesses = Accesses::of(&kernel.body);
     accesses.extents.extend(kernel.parallel.iter().map(|parallel| (parallel.var, parallel.extent)));
     accesses
-}
-
-/// How the rounds of one loop move through the buffers of a kernel.
-struct Moving {
-    extent: u64,
-    var: LoopVar,
-    motions: Vec<Motion>,
 }
 
 impl Moving {
@@ -101,11 +100,6 @@ impl Moving {
             Motion::Forward(step) => step,
         };
         buffers.iter().any(|id| moves(id) * self.extent == whole(id))
-    }
-
-    fn with(self, accesses: Accesses) -> Slices {
-        let Moving { extent, var, motions } = self;
-        Slices { extent, var, motions, accesses }
     }
 }
 
