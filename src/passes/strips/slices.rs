@@ -126,3 +126,48 @@ fn loops_inside(mut block: &Block) -> impl Iterator<Item = LoopVar> {
     }
     loops.into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::loops::text;
+
+    /// The loop along which a kernel is cut that reads 4 blocks of 2 rows and writes 2 rows of 4 blocks, with so much before its inner loop.
+    fn cut_along(before: &str) -> u64 {
+        let text = format!(
+            "program p pointers 2 arena 0
+  buffer 0 x: f32[128] argument 0
+  buffer 1 y: f32[128] argument 1
+  kernel turn
+    read in0: f32[128]
+    write out0: f32[128]
+    parallel i0 in 0..2 grain 1
+    {before}
+    for i1 in 0..4 {{
+      lanes i2 in 0..16 {{
+        %0: f32 = load in0[16*i0 + 32*i1 + i2]
+        store out0[64*i0 + 16*i1 + i2] = %0
+      }}
+    }}
+  end
+  call 0 (0, 1)
+end
+"
+        );
+        let program = text::parse_program(&text).unwrap();
+        Slices::of(&program.kernels[0], &[BufferId(0)]).unwrap().rounds.extent
+    }
+
+    #[test]
+    fn what_is_handed_over_block_by_block_is_cut_along_the_blocks() {
+        assert_eq!(cut_along(""), 4);
+    }
+
+    #[test]
+    fn a_loop_with_a_store_before_it_stays_whole() {
+        assert_eq!(
+            cut_along("lanes i3 in 0..16 {\n      %1: f32 = const 0.0\n      store out0[64*i0 + i3] = %1\n    }"),
+            2
+        );
+    }
+}
