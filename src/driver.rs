@@ -51,7 +51,7 @@ pub mod random {
     pub use crate::ir::ops::random_bits::{fnv1a, philox, word};
 }
 
-use layout::Layout;
+use layout::{Layout, Order};
 
 /// The functions a model compiles to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -359,7 +359,7 @@ impl Compiled {
         let sizes = self.sizes(self.nominal_rows())?;
         let concrete: Vec<(&str, Option<TensorType>, bool)> =
             self.model.parameters.iter().map(|p| (p.path.as_str(), p.ty.substitute(&sizes), p.trainable)).collect();
-        lay_out(&concrete)
+        lay_out(Order::File, &concrete)
     }
 
     /// The layout of the optimizer's states.
@@ -372,16 +372,16 @@ impl Compiled {
         let states = step.arguments.iter().filter(|a| a.role == Role::OptimizerState);
         let concrete: Vec<(&str, Option<TensorType>, bool)> =
             states.map(|a| (a.name.as_str(), a.ty.substitute(&sizes), false)).collect();
-        lay_out(&concrete)
+        lay_out(Order::Lines, &concrete)
     }
 }
 
-fn lay_out(tensors: &[(&str, Option<TensorType>, bool)]) -> Result<Layout, Error> {
+fn lay_out(order: Order, tensors: &[(&str, Option<TensorType>, bool)]) -> Result<Layout, Error> {
     if let Some((path, ..)) = tensors.iter().find(|(_, ty, _)| ty.is_none()) {
         return Err(Error::Sizes(format!("the size of `{path}` is too large")));
     }
     let known = tensors.iter().filter_map(|(path, ty, trained)| ty.as_ref().map(|t| (*path, t, *trained)));
-    Layout::new(known).map_err(|path| Error::Sizes(format!("the size of `{path}` is not known")))
+    Layout::new(order, known).map_err(|path| Error::Sizes(format!("the size of `{path}` is not known")))
 }
 
 /// Checks that labels are in their class range.

@@ -33,6 +33,7 @@ fn examples() -> Vec<Example> {
         products::tiles_of_all_shapes();
         products::tiles_of_many_registers();
         products::tiles_in_loops();
+        products::tiles_that_wait_for_the_next();
         products::contractions_of_all_layouts();
     })
 }

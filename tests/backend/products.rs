@@ -171,6 +171,70 @@ pub fn tiles_in_loops() {
     }));
 }
 
+/// Strips of rows inside panels of columns, in a parallel loop, with an epilogue of roots and quotients that changes `y` and, with `dependent`, the
+/// next strip of the left operand.
+fn nest(panels: u64, strips: u64, depth: u64, stored: u64, dependent: bool) -> Kernel {
+    let (rows, columns, blocks) = (12, 32, 2);
+    let (height, width) = (rows * strips * blocks, columns * panels);
+    let mut k = KernelBuilder::new();
+    let usage = if dependent { BufferUse::Update } else { BufferUse::Read };
+    let a = k.buffer("a", DType::F32, (height + rows) * depth, usage);
+    let w = k.buffer("w", DType::F32, width * depth, BufferUse::Read);
+    let y = k.buffer("y", DType::F32, height * width, BufferUse::Update);
+    let block = k.variable();
+    let parallel = ParallelLoop { var: block, extent: blocks, grain: 1 };
+    let first = move |strip: LoopVar, row: i64| {
+        Affine::scaled(block, (rows * strips) as i64 * row).plus(strip, rows as i64 * row)
+    };
+    let tile = move |b: &mut BlockBuilder<'_>, panel: LoopVar, strip: LoopVar| {
+        let (row, column) = (b.variable(), b.variable());
+        let accumulator = b.value(DType::F32);
+        let epilogue = b.block(|b| {
+            let at = first(strip, width as i64).plus(row, width as i64).plus(panel, columns as i64).plus(column, 1);
+            let before = b.load(y, at.clone());
+            let root = b.map(F::Sqrt, &[before]);
+            let quotient = b.map(F::Div, &[accumulator, root]);
+            b.store(y, at, quotient);
+            if dependent {
+                let next = first(strip, depth as i64).offset((rows * depth) as i64);
+                b.store(a, next.plus(row, depth as i64).plus(column, 1), quotient);
+            }
+        });
+        let left =
+            Matrix { buffer: a, address: first(strip, depth as i64), row_stride: depth as i64, column_stride: 1 };
+        let panel = Affine::scaled(panel, (columns * depth) as i64);
+        b.push(Instruction::Tile(Box::new(Tile {
+            row,
+            rows,
+            column,
+            columns,
+            stored_columns: stored,
+            depth,
+            cut: None,
+            rounds: Vec::new(),
+            left,
+            right: Matrix { buffer: w, address: panel, row_stride: columns as i64, column_stride: 1 },
+            accumulator,
+            epilogue,
+        })));
+    };
+    k.finish("nest", Some(parallel), |b| {
+        b.for_each(panels, |b, panel| b.for_each(strips, |b, strip| tile(b, panel, strip)));
+    })
+}
+
+/// Wide code finishes a tile while it sums the next one, if that does not need what the epilogue stores.
+#[test]
+pub fn tiles_that_wait_for_the_next() {
+    for (panels, strips, depth, stored) in
+        [(1, 1, 64, 32), (3, 1, 65, 32), (1, 2, 64, 32), (2, 3, 131, 32), (2, 2, 70, 19), (2, 2, 64, 16)]
+    {
+        for dependent in [false, true] {
+            check(nest(panels, strips, depth, stored, dependent));
+        }
+    }
+}
+
 #[test]
 pub fn contractions_of_all_layouts() {
     let (rows, columns, depth) = (5u64, 21u64, 9u64);

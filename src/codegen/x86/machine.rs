@@ -1,7 +1,7 @@
 //! Code of one kernel before registers are chosen: x86 instructions on virtual registers, in the order in which they shall run.
 //!
-//! Virtual registers may be written more than once (carried values, counters). Loops are a label and a jump back to it; they nest, and the
-//! only other jump leads forward over a whole loop. So the life of a register follows from positions alone.
+//! Virtual registers may be written more than once (carried values, counters). Loops are a label and a jump back to it; they nest, and other
+//! jumps lead forward, over whole loops and over what writes no register that is read behind it. So the life of a register follows from positions alone.
 //!
 //! Vector instructions are named by their AVX2 forms whatever the vectors are: the last step, [`encode`](super::encode), writes them for the width.
 
@@ -42,6 +42,11 @@ impl Vectors {
     /// How many of them a tile sums in; the others hold numbers of the left operand and vectors of the right one.
     pub const fn sums(self) -> usize {
         self.registers() / 4 * 3
+    }
+
+    /// How many of them those are.
+    pub const fn spare(self) -> usize {
+        self.registers() - self.sums()
     }
 }
 

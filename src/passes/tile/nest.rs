@@ -10,8 +10,8 @@ use super::site::Site;
 use crate::ir::loops::{Affine, Block, Contract, Instruction, Kernel, Matrix, Tile};
 use crate::passes::lower::finish::Draft;
 
-/// Rows of a block: with a panel of usual depth they fit into the first cache.
-const BLOCK_ROWS: u64 = 24;
+/// Rows of a block and columns of a panel together: with usual depths they fit into the first cache.
+const BLOCK: u64 = 40;
 
 /// Rows of a tile below which its sums wait for each other.
 const EVEN: u64 = 4;
@@ -100,7 +100,7 @@ fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
 
 /// All rows in blocks, and those that are left.
 fn row_blocks(rows: Span, layout: Layout, columns: Span) -> [Cover; 2] {
-    let strips = strips_of_block(rows.count, layout.strip());
+    let strips = strips_of_block(rows.count, layout);
     let done = rows.count / strips * strips;
     let left = Span { start: done, count: rows.count - done, rest: rows.rest };
     [Cover::RowBlocks { blocks: done / strips, strips, columns }, Cover::Region { rows: left, columns }]
@@ -114,9 +114,9 @@ fn is_empty(cover: &Cover) -> bool {
     }
 }
 
-/// Strips in a block of rows: about [`BLOCK_ROWS`] rows, and if possible a divisor of all strips.
-fn strips_of_block(strips: u64, rows: u64) -> u64 {
-    let wanted = (BLOCK_ROWS / rows).max(1);
+/// Strips in a block of rows: about as many as fit beside a panel, and if possible a divisor of all strips.
+fn strips_of_block(strips: u64, layout: Layout) -> u64 {
+    let wanted = (BLOCK.saturating_sub(layout.shape.columns) / layout.strip()).max(1);
     let near = (wanted.div_ceil(2)..=wanted * 2).filter(|n| strips.is_multiple_of(*n));
     near.min_by_key(|n| (n.abs_diff(wanted), *n)).unwrap_or(wanted).min(strips.max(1))
 }

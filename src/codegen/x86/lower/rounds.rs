@@ -85,6 +85,9 @@ impl Lowering<'_> {
     /// A serial loop.
     pub(super) fn for_loop(&mut self, var: LoopVar, extent: u64, carried: &[Carried], body: &Block) -> Lowered {
         self.hoist(body)?;
+        if let Some(nest) = self.deferrable(var, extent, carried, body) {
+            return self.deferred(&nest);
+        }
         let size = size(body, self.lanes()).max(1);
         if (extent as usize).saturating_mul(size) <= LONGEST_WRITTEN_OUT || extent == 1 {
             self.begin(carried)?;

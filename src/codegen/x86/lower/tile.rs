@@ -5,7 +5,7 @@ use iced_x86::Code;
 use super::rounds::Copy;
 use super::{Binding, Bound, Lowered, Lowering, Unsupported};
 use crate::codegen::x86::machine::{Instruction, Memory, Operand, Virtual, plain};
-use crate::ir::loops::{self, Affine, BufferId, Cut, Matrix, Tile};
+use crate::ir::loops::{self, Affine, BufferId, BufferUse, Cut, Matrix, Tile};
 use crate::ir::types::DType;
 
 /// Steps of k written out in one round of the inner loop of a tile of so many sums: a round is long enough without more.
@@ -25,6 +25,9 @@ const SMALLEST_FAR: u64 = 1 << 16;
 /// So many lines are on their way to a core at a time.
 const FETCHED_AT_ONCE: u64 = 20;
 
+/// More rows than these are often as far from each other as the first cache has sets, and would drive each other out of it.
+const MANY_ROWS: u64 = 24;
+
 /// Bytes that memory moves together.
 const LINE: u64 = 64;
 
@@ -43,9 +46,22 @@ struct Cursor {
     right: Virtual,
 }
 
+/// A vector of a tile's sums, by number, and how many of its lanes count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Summed {
+    pub number: usize,
+    pub active: usize,
+}
+
+/// Code that is written in so many pieces between the parts of a product.
+pub(super) struct Beside<'w, L> {
+    pub pieces: usize,
+    pub write: &'w mut dyn FnMut(&mut L, usize) -> Lowered,
+}
+
 /// The product of a tile: what every step needs to know.
-struct Product<'t> {
-    tile: &'t Tile,
+pub(super) struct Product<'t> {
+    pub tile: &'t Tile,
     /// Outermost first; the last is the depth.
     axes: Vec<Axis>,
     /// Bytes from row to row of A.
@@ -55,8 +71,42 @@ struct Product<'t> {
     mask: Option<Virtual>,
 }
 
+impl Product<'_> {
+    /// Vectors of sums.
+    pub fn sums(&self) -> usize {
+        self.vectors * self.tile.rows as usize
+    }
+
+    /// The vectors that have columns to store, those whose epilogues are written together in one group.
+    pub fn groups(&self, lanes: usize, side_by_side: usize) -> Vec<Vec<Summed>> {
+        let stored = self.tile.stored_columns as usize;
+        let mut groups: Vec<Vec<Summed>> = Vec::new();
+        for number in 0..self.sums() {
+            let active = stored.saturating_sub(number % self.vectors * lanes).min(lanes);
+            match groups.last_mut() {
+                _ if active == 0 => {}
+                Some(group) if group.len() < side_by_side && group[0].active == active => {
+                    group.push(Summed { number, active });
+                }
+                _ => groups.push(vec![Summed { number, active }]),
+            }
+        }
+        groups
+    }
+}
+
 impl Lowering<'_> {
     pub(super) fn tile(&mut self, tile: &Tile) -> Lowered {
+        let product = self.product(tile)?;
+        let sums = self.summed(&product, None)?;
+        self.tile_epilogue(&product, &sums)
+    }
+
+    /// What is known of a tile's product before it is summed.
+    ///
+    /// # Errors
+    /// If the tile is left to the other code generator.
+    pub(super) fn product<'t>(&mut self, tile: &'t Tile) -> Lowered<Product<'t>> {
         if self.dtype(tile.accumulator) != DType::F32 {
             return Err(Unsupported("a tile of another width"));
         }
@@ -73,25 +123,30 @@ impl Lowering<'_> {
         if product.row.abs() * tile.rows as i64 + farthest >= 1 << 30 {
             return Err(Unsupported("a tile of far rows"));
         }
-        let fetches = self.fetches(&product)?;
+        Ok(product)
+    }
+
+    /// Sums a product, and writes something else beside it. The sums are in registers.
+    pub(super) fn summed(&mut self, product: &Product<'_>, beside: Option<Beside<'_, Self>>) -> Lowered<Vec<Virtual>> {
+        let tile = product.tile;
+        let fetches = self.fetches(product)?;
         let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
-        let sums = match tile.cut {
+        match tile.cut {
             None => {
-                let sums = self.zeros(count);
-                self.sum_and_fetch(&product, start, &sums, fetches)?;
+                let sums = self.zeros(product.sums());
+                self.sum_and_fetch(product, start, &sums, fetches, beside)?;
                 // The epilogue needs registers: what waits for it is another value than what the inner loop sums.
-                sums.into_iter().map(|s| self.copy(s)).collect::<Vec<_>>()
+                Ok(sums.into_iter().map(|s| self.copy(s)).collect())
             }
             Some(cut) => {
                 fetches.into_iter().for_each(|fetch| self.push(fetch));
-                let totals: Vec<Memory> = (0..count).map(|_| self.slot()).collect();
+                let totals: Vec<Memory> = (0..product.sums()).map(|_| self.slot()).collect();
                 let zero = self.zero();
                 totals.iter().for_each(|t| self.keep(zero, *t));
-                self.blocks_of_tile(&product, cut, 0, start, &totals)?;
-                totals.into_iter().map(|t| self.in_register(t.into())).collect()
+                self.blocks_of_tile(product, cut, 0, start, &totals)?;
+                Ok(totals.into_iter().map(|t| self.in_register(t.into())).collect())
             }
-        };
-        self.tile_epilogue(&product, &sums)
+        }
     }
 
     /// What asks for the memory that the epilogue touches, so that it comes while the product is summed. Rows are far apart, which the
@@ -103,6 +158,7 @@ impl Lowering<'_> {
             return Ok(fetches);
         }
         self.hoist(&tile.epilogue)?;
+        let many = self.updated_rows(tile) > MANY_ROWS;
         let mut asked: Vec<(BufferId, &Affine)> = Vec::new();
         for instruction in &tile.epilogue.instructions {
             let (loops::Instruction::Load { buffer, address, .. } | loops::Instruction::Store { buffer, address, .. }) =
@@ -110,14 +166,17 @@ impl Lowering<'_> {
             else {
                 continue;
             };
-            let parameter = &self.kernel.buffers[buffer.0 as usize];
-            let bytes = parameter.dtype.bytes() as u64;
-            let in_rows = address.coefficient(tile.column) == 1 && address.coefficient(tile.row) != 0;
-            if !in_rows || parameter.elements * bytes < SMALLEST_FAR || asked.contains(&(*buffer, address)) {
+            if !self.is_far(tile, *buffer, address) || asked.contains(&(*buffer, address)) {
                 continue;
             }
             asked.push((*buffer, address));
-            let code = if parameter.usage.writes() { Code::Prefetchw_m8 } else { Code::Prefetcht0_m8 };
+            let parameter = &self.kernel.buffers[buffer.0 as usize];
+            let bytes = parameter.dtype.bytes() as u64;
+            let code = match parameter.usage {
+                BufferUse::Read => Code::Prefetcht0_m8,
+                BufferUse::Update if many => Code::Prefetcht1_m8,
+                BufferUse::Write | BufferUse::Update => Code::Prefetchw_m8,
+            };
             // Lines may begin in the middle of a row: the last element's is asked for too.
             let line = (LINE / bytes) as usize;
             let last = tile.stored_columns as usize - 1;
@@ -132,30 +191,58 @@ impl Lowering<'_> {
         Ok(fetches)
     }
 
-    /// Sums the product, and asks for some memory before each part of the depth: what is asked for at once beyond [`FETCHED_AT_ONCE`] lines is forgotten or waited for.
+    /// Whether an epilogue has rows of a buffer from far away at some address.
+    pub(super) fn is_far(&self, tile: &Tile, buffer: BufferId, address: &Affine) -> bool {
+        let parameter = &self.kernel.buffers[buffer.0 as usize];
+        let in_rows = address.coefficient(tile.column) == 1 && address.coefficient(tile.row) != 0;
+        in_rows && parameter.elements * parameter.dtype.bytes() as u64 >= SMALLEST_FAR
+    }
+
+    /// Rows of far buffers that an epilogue changes.
+    fn updated_rows(&self, tile: &Tile) -> u64 {
+        let is_updated = |i: &&loops::Instruction| match i {
+            loops::Instruction::Store { buffer, address, .. } => {
+                self.kernel.buffers[buffer.0 as usize].usage == BufferUse::Update && self.is_far(tile, *buffer, address)
+            }
+            _ => false,
+        };
+        tile.epilogue.instructions.iter().filter(is_updated).count() as u64 * tile.rows
+    }
+
+    /// Sums the product, and before each part of the depth asks for some memory, since what is asked for at once beyond [`FETCHED_AT_ONCE`] lines is forgotten or
+    /// waited for, and writes a piece of what shall run beside it.
     fn sum_and_fetch(
         &mut self,
         product: &Product<'_>,
         start: Cursor,
         sums: &[Virtual],
         fetches: Vec<Instruction>,
+        mut beside: Option<Beside<'_, Self>>,
     ) -> Lowered {
         let at_once = unrolled(sums.len());
+        let pieces = beside.as_ref().map_or(0, |b| b.pieces);
         let parts = (fetches.len() as u64).div_ceil(FETCHED_AT_ONCE);
-        let (axis, of_part) = match product.axes.as_slice() {
-            [axis] if parts > 1 && axis.count >= parts * FEWEST_STEPS => {
-                (*axis, axis.count / parts / at_once * at_once)
-            }
+        let (axis, parts) = match product.axes.as_slice() {
+            [axis] if pieces > 0 => (*axis, parts.max(pieces as u64)),
+            [axis] if parts > 1 && axis.count >= parts * FEWEST_STEPS => (*axis, parts),
             _ => {
                 fetches.into_iter().for_each(|fetch| self.push(fetch));
                 return self.axes(product, &product.axes, start, sums);
             }
         };
+        let rounds = axis.count / at_once;
         let mut fetches = fetches.into_iter();
+        let per_part = fetches.len().div_ceil(parts as usize);
         for part in 0..parts {
-            fetches.by_ref().take(FETCHED_AT_ONCE as usize).for_each(|fetch| self.push(fetch));
-            let count = if part + 1 < parts { of_part } else { axis.count - part * of_part };
-            self.depth(product, Axis { count, ..axis }, start, sums)?;
+            fetches.by_ref().take(per_part).for_each(|fetch| self.push(fetch));
+            if let Some(beside) = &mut beside
+                && (part as usize) < pieces
+            {
+                (beside.write)(self, part as usize)?;
+            }
+            let of_part = ((part + 1) * rounds / parts - part * rounds / parts) * at_once;
+            let left = if part + 1 == parts { axis.count % at_once } else { 0 };
+            self.depth(product, Axis { count: of_part + left, ..axis }, start, sums)?;
         }
         Ok(())
     }
@@ -170,7 +257,7 @@ impl Lowering<'_> {
         Ok(self.address_of(memory))
     }
 
-    fn keep(&mut self, register: Virtual, to: Memory) {
+    pub(super) fn keep(&mut self, register: Virtual, to: Memory) {
         self.push(crate::codegen::x86::machine::store(crate::codegen::x86::machine::Class::Vector, register, to));
     }
 
@@ -280,46 +367,41 @@ impl Lowering<'_> {
 
     /// The epilogue of every row, a vector of columns at once; what does not fill a vector has fewer lanes that count.
     fn tile_epilogue(&mut self, product: &Product<'_>, sums: &[Virtual]) -> Lowered {
-        let (tile, lanes) = (product.tile, self.lanes());
-        self.hoist(&tile.epilogue)?;
+        self.hoist(&product.tile.epilogue)?;
         // Long epilogues are chains of operations that wait for each other: those of two vectors run side by side.
-        let side_by_side = if tile.epilogue.instructions.len() >= LONG_EPILOGUE { 2 } else { 1 };
-        let vectors: Vec<(usize, usize)> = (0..sums.len())
-            .map(|number| (number, number % product.vectors * lanes))
-            .map(|(number, first)| (number, (tile.stored_columns as usize).saturating_sub(first).min(lanes)))
-            .filter(|(_, active)| *active > 0)
-            .collect();
-        let mut left = vectors.as_slice();
-        while let Some((_, active)) = left.first() {
-            let same = left.iter().take(side_by_side).take_while(|v| v.1 == *active).count();
-            let (now, later) = left.split_at(same);
-            self.epilogue_of(product, sums, now)?;
-            left = later;
-        }
-        Ok(())
+        let side_by_side = if is_long(product.tile) { 2 } else { 1 };
+        let groups = product.groups(self.lanes(), side_by_side);
+        groups.iter().try_for_each(|vectors| {
+            let sums = vectors.iter().map(|v| sums[v.number]).collect();
+            self.epilogue_of(product, vectors, sums)
+        })
     }
 
-    /// The epilogue of some vectors of sums, by number, of which the same number of lanes counts.
-    fn epilogue_of(&mut self, product: &Product<'_>, sums: &[Virtual], vectors: &[(usize, usize)]) -> Lowered {
+    /// The epilogue of some vectors, whose sums are in registers.
+    pub(super) fn epilogue_of(&mut self, product: &Product<'_>, vectors: &[Summed], sums: Vec<Virtual>) -> Lowered {
         let (tile, lanes) = (product.tile, self.lanes());
         let place = |number: usize| {
             let (row, vector) = (number / product.vectors, number % product.vectors);
             vec![Binding::Known(row as i64), Binding::Known((vector * lanes) as i64)]
         };
-        let (first, active) = vectors[0];
-        let outer = place(first);
+        let outer = place(vectors[0].number);
         self.with_variable(tile.row, outer[0], |this| {
-            this.in_lanes(tile.column, active, outer[1], |this| {
-                let copy = |(number, _): &(usize, usize)| {
+            this.in_lanes(tile.column, vectors[0].active, outer[1], |this| {
+                let copy = |(vector, sum): (&Summed, Virtual)| {
                     let mut values = this.values.clone();
-                    values[tile.accumulator.0 as usize] = Some(Bound::Lanes(sums[*number]));
-                    Copy { bindings: place(*number), values }
+                    values[tile.accumulator.0 as usize] = Some(Bound::Lanes(sum));
+                    Copy { bindings: place(vector.number), values }
                 };
-                let all = vectors.iter().map(copy).collect();
+                let all = vectors.iter().zip(sums).map(copy).collect();
                 this.together(all, &tile.epilogue)
             })
         })
     }
+}
+
+/// Whether a tile's epilogue needs many operations for each element.
+pub(super) fn is_long(tile: &Tile) -> bool {
+    tile.epilogue.instructions.len() >= LONG_EPILOGUE
 }
 
 fn axes(tile: &Tile) -> Vec<Axis> {
