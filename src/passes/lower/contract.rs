@@ -91,9 +91,11 @@ impl Product {
             Operand { buffer: cx.homes[&base], offset: view.offset, strides: axes.iter().map(stride).collect() }
         };
         let (a, b) = (operand(left, 0), operand(right, 1));
-        // Depth axes in the order in which the left operand has them in memory, so that they run together where they can.
+        // Depth axes in the order in which the larger operand has them in memory, so that they run together where they can.
         let mut order: Vec<usize> = (0..axes.len()).collect();
-        order[result.len()..].sort_by_key(|i| (-a.strides[*i].abs(), -b.strides[*i].abs()));
+        let elements = |labels: &[u32]| labels.iter().fold(1u64, |product, l| product.saturating_mul(size(*l)));
+        let (first, second) = if elements(left) < elements(right) { (&b, &a) } else { (&a, &b) };
+        order[result.len()..].sort_by_key(|i| (-first.strides[*i].abs(), -second.strides[*i].abs()));
         let ordered = |o: Operand| Operand { strides: order.iter().map(|i| o.strides[*i]).collect(), ..o };
         let class = |i: &usize| match (left.contains(&axes[*i]), right.contains(&axes[*i])) {
             _ if *i >= result.len() => DEPTH,
