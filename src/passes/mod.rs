@@ -14,6 +14,7 @@ pub mod ahead;
 pub mod attention;
 pub mod autodiff;
 pub mod bodies;
+mod copied;
 pub mod copy_early;
 pub mod cse;
 pub mod dce;
@@ -33,6 +34,7 @@ pub mod plan_memory;
 pub mod recompute;
 pub mod segment;
 pub mod simplify;
+pub mod store_joined;
 pub mod store_packed;
 pub mod strips;
 pub mod tile;
@@ -151,6 +153,7 @@ pub struct LoopPass {
 /// The passes on loop programs, in the order in which they run.
 pub const LOOP_PASSES: &[LoopPass] = &[
     tile::PASS,
+    store_joined::PASS,
     store_packed::PASS,
     divide_bytes::PASS,
     expand_math::PASS,

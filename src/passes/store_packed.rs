@@ -8,11 +8,10 @@
 use std::collections::BTreeMap;
 
 use super::LoopPass;
+use super::copied::{Copied, Moved};
 use super::plan_memory::is_arena;
 use crate::ir::loops::steps::{calls, remove_uncalled, written};
-use crate::ir::loops::{
-    Affine, Block, BufferId, BufferParameter, BufferUse, Call, Instruction, Kernel, LoopVar, Program, Section, Step,
-};
+use crate::ir::loops::{BufferId, BufferParameter, BufferUse, Call, Kernel, LoopVar, Program, Section, Step};
 use crate::passes::lower::accesses::collect_extents;
 use crate::passes::lower::finish::Draft;
 use crate::passes::lower::number::renumber;
@@ -29,7 +28,7 @@ const MOST_BETWEEN: usize = 16;
 
 /// The program without those copies that the makers of their sources can write.
 pub fn store_packed(mut program: Program) -> Program {
-    let orders: Vec<Option<Reordering>> = program.kernels.iter().map(Reordering::of).collect();
+    let orders: Vec<Option<Copied>> = program.kernels.iter().map(reordering).collect();
     let order = |step: &Step| match step {
         Step::Call(call) => orders.get(call.kernel as usize).cloned().flatten(),
         _ => None,
@@ -82,104 +81,15 @@ impl Touches {
     }
 }
 
-/// One digit of an address: what it counts in the source and in the copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Digit {
-    source: i64,
-    target: i64,
-    extent: u64,
-}
-
-/// A copy of a whole array that permutes the digits of addresses, least of the source first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Reordering {
-    digits: Vec<Digit>,
-}
-
-impl Reordering {
-    /// What a kernel does, if it is nothing else than such a copy.
-    fn of(kernel: &Kernel) -> Option<Reordering> {
-        let [source, target] = &kernel.buffers[..] else { return None };
-        let mut loops: Vec<(LoopVar, u64)> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
-        let mut block = &kernel.body;
-        let (from, to) = loop {
-            match &block.instructions[..] {
-                [Instruction::For { var, extent, body, .. } | Instruction::Lanes { var, extent, body }] => {
-                    loops.push((*var, *extent));
-                    block = body;
-                }
-                [
-                    Instruction::Load { result, buffer: BufferId(0), address: from },
-                    Instruction::Store { buffer: BufferId(1), address: to, value },
-                ] if result == value => break (from, to),
-                _ => return None,
-            }
-        };
-        let digit = |(var, extent): (LoopVar, u64)| Digit {
-            source: from.coefficient(var),
-            target: to.coefficient(var),
-            extent,
-        };
-        let mut digits: Vec<Digit> = loops.into_iter().map(digit).collect();
-        digits.sort_by_key(|d| d.target);
-        let onto = is_complete(digits.iter().map(|d| (d.target, d.extent)), target);
-        digits.sort_by_key(|d| d.source);
-        let all = is_complete(digits.iter().map(|d| (d.source, d.extent)), source);
-        let at_start = from.constant == 0 && to.constant == 0;
-        // Vectors are stored as vectors: neighbours stay neighbours.
-        let in_rows = digits.first().is_some_and(|d| d.target == 1);
-        (at_start && in_rows && onto && all).then(|| Reordering { digits: joined(digits) })
-    }
-
-    /// Where in the copy the elements at an address of the source are; `None` if some variable would carry from one digit to the next.
-    fn address(&self, address: &Affine, extents: &BTreeMap<LoopVar, u64>) -> Option<Affine> {
-        let mut left = u64::try_from(address.constant).ok()?;
-        // The largest value of each digit so far.
-        let mut most = Vec::with_capacity(self.digits.len());
-        let mut out = Affine::default();
-        for digit in &self.digits {
-            most.push(left % digit.extent);
-            out = out.offset((left % digit.extent) as i64 * digit.target);
-            left /= digit.extent;
-        }
-        for (var, coefficient) in &address.terms {
-            let number = self.digits.iter().rposition(|d| *coefficient >= d.source && coefficient % d.source == 0)?;
-            let times = coefficient / self.digits[number].source;
-            most[number] = most[number].saturating_add(times as u64 * extents.get(var)?.saturating_sub(1));
-            out = out.plus(*var, times * self.digits[number].target);
-        }
-        let fits = left == 0 && most.iter().zip(&self.digits).all(|(most, digit)| *most < digit.extent);
-        fits.then_some(out)
-    }
-}
-
-/// Whether strides, ascending, count through every element of an array once.
-fn is_complete(digits: impl Iterator<Item = (i64, u64)>, array: &BufferParameter) -> bool {
-    let mut next = 1u64;
-    for (stride, extent) in digits {
-        if u64::try_from(stride) != Ok(next) {
-            return false;
-        }
-        next = next.saturating_mul(extent);
-    }
-    next == array.elements
-}
-
-/// Neighbours that count on as one digit in the source and in the copy are one.
-fn joined(digits: Vec<Digit>) -> Vec<Digit> {
-    let mut out: Vec<Digit> = Vec::new();
-    for digit in digits {
-        match out.last_mut() {
-            Some(last) if digit.target == last.target * last.extent as i64 => last.extent *= digit.extent,
-            _ => out.push(digit),
-        }
-    }
-    out
+/// How a kernel's target is a permutation of its source, if that is all that it does.
+fn reordering(kernel: &Kernel) -> Option<Copied> {
+    let [copied] = <[Copied; 1]>::try_from(Copied::all_of(kernel)?).ok()?;
+    copied.is_onto(&kernel.buffers[1]).then_some(copied)
 }
 
 /// How a copy is made by those who make its source.
 struct Rewrite {
-    order: Reordering,
+    order: Copied,
     source: u32,
     copy: u32,
     /// The steps that store to the source, and their kernels as they store to the copy, which is their last parameter.
@@ -192,7 +102,7 @@ struct Rewrite {
 
 impl Rewrite {
     /// `None` if the copy that is made by step `at` cannot be made before.
-    fn new(program: &Program, touches: &Touches, at: usize, order: Reordering) -> Option<Rewrite> {
+    fn new(program: &Program, touches: &Touches, at: usize, order: Copied) -> Option<Rewrite> {
         let Step::Call(call) = &program.steps[at] else { return None };
         let [from, to] = &call.buffers[..] else { return None };
         let (source, copy) = (from.buffer, to.buffer);
@@ -234,8 +144,9 @@ impl Rewrite {
         let copy = BufferId(changed.buffers.len() as u32);
         let parameter_of_copy = BufferParameter { elements: self.elements, ..kernel.buffers[parameter].clone() };
         changed.buffers.push(parameter_of_copy);
-        let stores = Stores { source: BufferId(parameter as u32), copy, rewrite: self, extents };
-        stores.block(&mut changed.body)?;
+        let moved =
+            Moved { source: BufferId(parameter as u32), target: copy, copied: &self.order, stays: self.is_read };
+        moved.block(&mut changed.body, &extents)?;
         changed.name = format!("{}_packed", kernel.name);
         Some((step, changed))
     }
@@ -252,44 +163,6 @@ impl Rewrite {
             });
             *call = Call { kernel: number as u32, buffers };
         }
-    }
-}
-
-/// Changes the stores of a kernel.
-struct Stores<'r> {
-    source: BufferId,
-    copy: BufferId,
-    rewrite: &'r Rewrite,
-    extents: BTreeMap<LoopVar, u64>,
-}
-
-impl Stores<'_> {
-    /// Stores to the copy what is stored to the source, instead or as well. `None` if a store has no one place there.
-    fn block(&self, block: &mut Block) -> Option<()> {
-        let mut out = Vec::with_capacity(block.instructions.len());
-        for mut instruction in std::mem::take(&mut block.instructions) {
-            match &mut instruction {
-                Instruction::Store { buffer, address, value } if *buffer == self.source => {
-                    let (buffer, address) = (self.copy, self.rewrite.order.address(address, &self.extents)?);
-                    let store = Instruction::Store { buffer, address, value: *value };
-                    if self.rewrite.is_read {
-                        out.push(instruction);
-                    }
-                    out.push(store);
-                    continue;
-                }
-                Instruction::For { body, .. } | Instruction::Lanes { body, .. } | Instruction::Fold { body, .. } => {
-                    self.block(body)?;
-                }
-                Instruction::Contract(contract) => self.block(&mut contract.epilogue)?,
-                Instruction::Tile(tile) => self.block(&mut tile.epilogue)?,
-                Instruction::StoreAt { buffer, .. } if *buffer == self.source => return None,
-                _ => {}
-            }
-            out.push(instruction);
-        }
-        block.instructions = out;
-        Some(())
     }
 }
 

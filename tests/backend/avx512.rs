@@ -24,6 +24,7 @@ fn examples() -> Vec<Example> {
         functions::bits_as_other_dtypes();
         functions::rests_of_every_way_to_memory();
         functions::strides_and_gathers();
+        functions::columns_into_rows();
         loops::lanes_of_every_extent();
         loops::carried_lanes_and_scalars();
         loops::folds_of_every_extent();

@@ -197,6 +197,31 @@ pub fn strides_and_gathers() {
     }
 }
 
+/// Wide code turns squares of rows; what is left of both loops is copied element by element.
+#[test]
+pub fn columns_into_rows() {
+    for dtype in [DType::F32, DType::I32, DType::F64, DType::U8] {
+        for (columns, rows, stride) in [(16, 16, 16), (35, 32, 40), (40, 12, 41), (17, 19, 17), (64, 3, -64), (8, 8, 9)]
+        {
+            let mut k = KernelBuilder::new();
+            let x = k.buffer("x", dtype, 64 * 64, BufferUse::Read);
+            let y = k.buffer("y", dtype, 64 * 64, BufferUse::Update);
+            let block = k.variable();
+            let parallel = ParallelLoop { var: block, extent: 2, grain: 1 };
+            let last = if stride < 0 { 64 * 60 } else { 0 };
+            check(k.finish("turn", Some(parallel), |b| {
+                b.for_each(columns, |b, column| {
+                    b.lanes(rows, |b, row| {
+                        let source = Affine::scaled(row, stride).plus(column, 1).plus(block, 64).offset(last);
+                        let v = b.load(x, source);
+                        b.store(y, Affine::scaled(column, 32).plus(row, 1).plus(block, 2048), v);
+                    });
+                });
+            }));
+        }
+    }
+}
+
 /// Makes the random bytes of a buffer called `index` numbers below 100.
 fn indices_below(limit: u8, buffer: &str, bytes: &mut [u8]) {
     if buffer == "index" {

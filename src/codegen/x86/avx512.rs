@@ -137,6 +137,10 @@ pub fn form(code: Code) -> Form {
         Code::VEX_Vpsubd_ymm_ymm_ymmm256 => Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vsqrtps_ymm_ymmm256 => Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er,
         Code::VEX_Vsubps_ymm_ymm_ymmm256 => Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er,
+        Code::VEX_Vunpckhpd_ymm_ymm_ymmm256 => Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64,
+        Code::VEX_Vunpckhps_ymm_ymm_ymmm256 => Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32,
+        Code::VEX_Vunpcklpd_ymm_ymm_ymmm256 => Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64,
+        Code::VEX_Vunpcklps_ymm_ymm_ymmm256 => Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32,
         Code::VEX_Vxorps_ymm_ymm_ymmm256 => Code::EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32,
         other => other,
     })

@@ -13,7 +13,7 @@ const MOST_GATHERED: i64 = 1 << 28;
 
 impl Memory {
     /// The address some bytes further on.
-    fn plus(self, bytes: i64) -> Memory {
+    pub(super) fn plus(self, bytes: i64) -> Memory {
         Memory { displacement: self.displacement + bytes as i32, ..self }
     }
 }

@@ -4,7 +4,7 @@
 //! all of them, so scalar code and vector code are one. `u8` is widened when it is loaded. What else there is (64-bit
 //! and 16-bit dtypes, integer division, scattered stores) is [`Unsupported`] and left to the other code generator.
 //!
-//! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`rounds`] (serial ones), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`deferred`] (tiles that are finished later), [`contract`].
+//! Reading order: this file (state, constants), [`address`], [`control`] (loops), [`rounds`] (serial ones), [`memory`] (loads and stores), [`map`], [`fold`], [`tile`], [`deferred`] (tiles that are finished later), [`contract`], [`transpose`].
 
 use iced_x86::Code;
 use rustc_hash::FxHashMap;
@@ -23,6 +23,7 @@ mod map;
 mod memory;
 mod rounds;
 mod tile;
+mod transpose;
 
 /// A kernel is not taken, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

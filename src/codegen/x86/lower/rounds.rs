@@ -85,6 +85,9 @@ impl Lowering<'_> {
     /// A serial loop.
     pub(super) fn for_loop(&mut self, var: LoopVar, extent: u64, carried: &[Carried], body: &Block) -> Lowered {
         self.hoist(body)?;
+        if let Some(copy) = self.transposition(var, extent, carried, body) {
+            return self.transposed(&copy);
+        }
         if let Some(nest) = self.deferrable(var, extent, carried, body) {
             return self.deferred(&nest);
         }
