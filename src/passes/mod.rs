@@ -30,6 +30,7 @@ pub mod interleave;
 pub mod join_kernels;
 pub mod keep;
 pub mod lower;
+mod pad_rows;
 pub mod plan_memory;
 pub mod recompute;
 pub mod segment;
@@ -160,6 +161,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     interleave::PASS,
     in_place::PASS,
     strips::PASS,
+    pad_rows::PASS,
     copy_early::PASS,
     join_kernels::PASS,
     plan_memory::PASS,
