@@ -42,7 +42,7 @@ impl<'p> Runner<'p> {
         let workspace = all.iter().map(|program| program.arena_bytes as usize).max().unwrap_or(0);
         let mut runner = Runner {
             contenders: Vec::new(),
-            workspace: AlignedBytes::zeroed(workspace),
+            workspace: AlignedBytes::lasting(workspace),
             pool,
             memory: Vec::new(),
             code,
@@ -84,7 +84,7 @@ impl<'p> Runner<'p> {
         let buffers = programs.iter().flat_map(all_of).flat_map(|program| &program.buffers);
         let same = buffers.filter(|buffer| buffer.place == Place::Argument { index });
         let Some(largest) = same.max_by_key(|buffer| buffer.elements) else { return std::ptr::null_mut() };
-        let mut bytes = AlignedBytes::zeroed(largest.elements as usize * largest.dtype.bytes());
+        let mut bytes = AlignedBytes::lasting(largest.elements as usize * largest.dtype.bytes());
         fill(largest.dtype, bytes.as_mut());
         let pointer = bytes.as_mut().as_mut_ptr();
         self.memory.push(bytes);

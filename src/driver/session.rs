@@ -104,8 +104,8 @@ impl Session {
         let optimizer_layout = compiled.optimizer_layout()?;
         let mut session = Session {
             pool: (threads > 1).then(|| nn_rt::Pool::new(threads)),
-            parameters: Box::new(AlignedBytes::zeroed(layout.bytes())),
-            optimizer: AlignedBytes::zeroed(optimizer_layout.bytes()),
+            parameters: Box::new(AlignedBytes::lasting(layout.bytes())),
+            optimizer: AlignedBytes::lasting(optimizer_layout.bytes()),
             layout,
             optimizer_layout,
             entries: HashMap::new(),
@@ -335,12 +335,12 @@ impl Session {
             [Some(&program), ahead.as_ref().map(|a| &a.program)].into_iter().flatten().cloned().collect();
         let code = codegen::backends()[0].jit(&programs)?;
         let handed = ahead.map(|ahead| Handed {
-            blocks: ahead.handed.iter().map(|(dtype, n)| AlignedBytes::zeroed(*n as usize * dtype.bytes())).collect(),
+            blocks: ahead.handed.iter().map(|(dtype, n)| AlignedBytes::lasting(*n as usize * dtype.bytes())).collect(),
             program: ahead.program,
             as_of: None,
         });
         if self.workspace.as_ref().len() < workspace_bytes {
-            self.workspace = AlignedBytes::zeroed(workspace_bytes);
+            self.workspace = AlignedBytes::lasting(workspace_bytes);
         }
         self.entries.insert((entry, rows), LoadedEntry { function, program, code, handed });
         Ok(())
