@@ -33,6 +33,7 @@ pub mod lower;
 mod pad_rows;
 pub mod plan_memory;
 pub mod recompute;
+mod reuse_rounds;
 pub mod segment;
 pub mod simplify;
 pub mod store_joined;
@@ -162,6 +163,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     in_place::PASS,
     strips::PASS,
     pad_rows::PASS,
+    reuse_rounds::PASS,
     copy_early::PASS,
     join_kernels::PASS,
     plan_memory::PASS,
