@@ -35,6 +35,7 @@ pub mod plan_memory;
 pub mod recompute;
 mod reuse_rounds;
 pub mod segment;
+mod share_states;
 pub mod simplify;
 pub mod store_joined;
 pub mod store_packed;
@@ -161,6 +162,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     expand_math::PASS,
     interleave::PASS,
     in_place::PASS,
+    share_states::PASS,
     strips::PASS,
     pad_rows::PASS,
     reuse_rounds::PASS,

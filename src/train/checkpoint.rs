@@ -171,7 +171,7 @@ impl Checkpoint {
             Some(path) => layout.find(path).is_none(),
             None => false,
         };
-        match self.file.entries().iter().find(known) {
+        match self.file.entries().iter().filter(known).min_by_key(|e| &e.name) {
             Some(e) => Err(self.misfit(format!("its `{}` is not in the model", e.name))),
             None => Ok(bytes),
         }
