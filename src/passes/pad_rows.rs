@@ -1,7 +1,7 @@
-//! Puts a cache line between rows that are a multiple of 4096 bytes apart.
+//! Puts a cache line between rows that meet in few sets of the first cache.
 //!
-//! Such rows lie in the same set of the first cache, which has room for eight lines or so: the twelve rows of a tile drive each other out before their next numbers are read.
-//! With a line behind each row they lie in twelve sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
+//! Rows a page apart lie in the same set, which has room for eight lines or so: the twelve rows of a tile drive each other out before their next numbers are read,
+//! as do twenty-four rows of half a page. With a line behind each row they lie in as many sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
 //! column, the column never carrying into the row. What is computed stays the same.
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,11 +25,11 @@ pub const PASS: LoopPass = LoopPass {
 /// Rows that are a multiple of so many bytes apart share a set of the first cache: a page, since the cache is addressed before pages are translated.
 const PAGE: u64 = 4096;
 
+/// Lines in a set.
+const WAYS: u64 = 8;
+
 /// Bytes put behind each row: a line.
 const LINE: u64 = 64;
-
-/// Fewer rows than these find room in one set.
-const MANY_ROWS: u64 = 8;
 
 /// The program with rows that do not meet.
 pub fn pad_rows(mut program: Program) -> Program {
@@ -83,15 +83,14 @@ impl Padding {
 
 /// The arrays of the program by number, with the rows that tiles have of them.
 fn crowded(program: &Program) -> BTreeMap<u32, Padding> {
-    let strides: Vec<BTreeMap<BufferId, i64>> = program.kernels.iter().map(|k| row_strides(&k.body)).collect();
+    let strides: Vec<BTreeMap<BufferId, i64>> = program.kernels.iter().map(crowded_strides).collect();
     let mut padded: BTreeMap<u32, Padding> = BTreeMap::new();
     for call in calls(&program.steps) {
         for (parameter, row) in &strides[call.kernel as usize] {
             let number = call.buffers[parameter.0 as usize].buffer;
             let buffer = &program.buffers[number as usize];
             let bytes = buffer.dtype.bytes() as u64;
-            let is_crowded = (*row as u64 * bytes).is_multiple_of(PAGE) && buffer.elements.is_multiple_of(*row as u64);
-            if is_arena(buffer) && is_crowded {
+            if is_arena(buffer) && buffer.elements.is_multiple_of(*row as u64) {
                 let padding = Padding { row: *row, line: (LINE / bytes) as i64 };
                 let entry = padded.entry(number).or_insert(padding);
                 entry.row = entry.row.min(*row);
@@ -101,24 +100,24 @@ fn crowded(program: &Program) -> BTreeMap<u32, Padding> {
     padded
 }
 
-/// How far the rows that tiles touch are from each other, the least for each buffer.
-fn row_strides(block: &Block) -> BTreeMap<BufferId, i64> {
+/// How far the rows of tiles that meet in too few sets are from each other, the least for each buffer.
+fn crowded_strides(kernel: &Kernel) -> BTreeMap<BufferId, i64> {
     let mut strides = BTreeMap::new();
-    let mut found = |buffer: BufferId, stride: i64| {
-        if stride > 0 {
+    let mut found = |tile: &Tile, buffer: BufferId, stride: i64| {
+        let bytes = stride.max(0) as u64 * kernel.buffers[buffer.0 as usize].dtype.bytes() as u64;
+        // Strides of a power of two of a page's bytes come back to a set after so many rows.
+        let apart = PAGE >> bytes.trailing_zeros().min(PAGE.trailing_zeros());
+        if bytes > 0 && tile.rows.div_ceil(apart) > WAYS {
             let least = strides.entry(buffer).or_insert(stride);
             *least = stride.min(*least);
         }
     };
-    each_tile(block, &mut |tile| {
-        if tile.rows < MANY_ROWS {
-            return;
-        }
-        found(tile.left.buffer, tile.left.row_stride);
+    each_tile(&kernel.body, &mut |tile| {
+        found(tile, tile.left.buffer, tile.left.row_stride);
         for instruction in &tile.epilogue.instructions {
             if let Instruction::Load { buffer, address, .. } | Instruction::Store { buffer, address, .. } = instruction
             {
-                found(*buffer, address.coefficient(tile.row));
+                found(tile, *buffer, address.coefficient(tile.row));
             }
         }
     });
