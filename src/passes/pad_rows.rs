@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::LoopPass;
 use super::plan_memory::is_arena;
+use super::segment;
 use crate::ir::loops::steps::{Repeat, calls, each_call, remove_uncalled};
 use crate::ir::loops::{
     Affine, Block, BufferId, Instruction, Kernel, LoopVar, Matrix, Program, Round, Section, Step, Tile,
@@ -19,7 +20,8 @@ use crate::passes::lower::visit::{Touch, Visitor, walk};
 pub const PASS: LoopPass = LoopPass {
     name: "pad_rows",
     doc: "keeps rows of arrays out of each other's sets of the cache",
-    run: |program, _| Ok(pad_rows(program)),
+    // Where memory is short, none is given for speed.
+    run: |program, limits| Ok(if limits.aim < segment::DEFAULT_LIMIT { program } else { pad_rows(program) }),
 };
 
 /// Rows that are a multiple of so many bytes apart share a set of the first cache: a page, since the cache is addressed before pages are translated.

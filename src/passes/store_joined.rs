@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::LoopPass;
 use super::copied::{Copied, Moved};
 use super::plan_memory::is_arena;
+use super::segment;
 use crate::ir::loops::steps::{each_section, remove_uncalled};
 use crate::ir::loops::{BufferId, BufferUse, Call, Kernel, LoopVar, Program, Section, Step};
 use crate::passes::lower::accesses::collect_extents;
@@ -19,7 +20,8 @@ use crate::passes::lower::number::renumber;
 pub const PASS: LoopPass = LoopPass {
     name: "store_joined",
     doc: "stores where it goes what is joined next",
-    run: |program, _| Ok(store_joined(program)),
+    // The whole target is in memory from the first of its makers on: where memory is short it waits until all is joined.
+    run: |program, limits| Ok(if limits.aim < segment::DEFAULT_LIMIT { program } else { store_joined(program) }),
 };
 
 /// The program without those joins that the makers of their operands can write.
@@ -45,7 +47,7 @@ struct Known {
 fn join_of(kernel: &Kernel) -> Option<Vec<Copied>> {
     let copies = Copied::all_of(kernel)?;
     let target = &kernel.buffers[copies.first()?.target.0 as usize];
-    Copied::are_side_by_side(&copies, target).then_some(copies)
+    (copies.len() > 1 && Copied::are_side_by_side(&copies, target)).then_some(copies)
 }
 
 fn without_joins(program: &mut Program, steps: &mut Vec<Step>, known: &Known) {
