@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir::loops::{Affine, Block, BufferId, BufferParameter, Instruction, Kernel, LoopVar};
+use crate::ir::loops::{Affine, Block, BufferId, BufferParameter, Call, Instruction, Kernel, LoopVar, Program};
+use crate::passes::lower::finish::Draft;
+use crate::passes::lower::number::renumber;
 
 /// One digit of an address: what it counts in the source and in the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,4 +193,15 @@ impl Moved<'_> {
         block.instructions = out;
         Some(())
     }
+}
+
+/// The call of a changed kernel, which the program may have already.
+pub fn call_of(program: &mut Program, draft: Draft) -> Call {
+    let Draft { kernel, buffers } = renumber(draft);
+    let known = program.kernels.iter().position(|k| *k == kernel);
+    let number = known.unwrap_or_else(|| {
+        program.kernels.push(kernel);
+        program.kernels.len() - 1
+    });
+    Call { kernel: number as u32, buffers }
 }

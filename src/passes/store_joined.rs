@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::LoopPass;
-use super::copied::{Copied, Moved};
+use super::copied::{Copied, Moved, call_of};
 use super::plan_memory::is_arena;
 use super::segment;
 use crate::ir::loops::steps::{each_section, remove_uncalled};
 use crate::ir::loops::{BufferId, BufferUse, Call, Kernel, LoopVar, Program, Section, Step};
 use crate::passes::lower::accesses::collect_extents;
 use crate::passes::lower::finish::Draft;
-use crate::passes::lower::number::renumber;
 
 /// The pass.
 pub const PASS: LoopPass = LoopPass {
@@ -130,17 +129,6 @@ fn stored_joined(program: &Program, maker: Draft, source: &Section, join: &Call,
     let [own, joined] = [own, joined].map(|number| BufferId(number as u32));
     Moved { source: own, target: joined, copied, stays: false }.block(&mut kernel.body, &extents)?;
     Some(Draft { kernel, buffers })
-}
-
-/// The call of a kernel that is known already or new.
-fn call_of(program: &mut Program, draft: Draft) -> Call {
-    let Draft { kernel, buffers } = renumber(draft);
-    let known = program.kernels.iter().position(|k| *k == kernel);
-    let number = known.unwrap_or_else(|| {
-        program.kernels.push(kernel);
-        program.kernels.len() - 1
-    });
-    Call { kernel: number as u32, buffers }
 }
 
 #[cfg(test)]

@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 
 use super::LoopPass;
-use super::copied::{Copied, Moved};
+use super::copied::{Copied, Moved, call_of};
 use super::plan_memory::is_arena;
 use crate::ir::loops::steps::{calls, remove_uncalled, written};
-use crate::ir::loops::{BufferId, BufferParameter, BufferUse, Call, Kernel, LoopVar, Program, Section, Step};
+use crate::ir::loops::{BufferId, BufferParameter, BufferUse, Kernel, LoopVar, Program, Section, Step};
 use crate::passes::lower::accesses::collect_extents;
 use crate::passes::lower::finish::Draft;
-use crate::passes::lower::number::renumber;
 
 /// The pass.
 pub const PASS: LoopPass = LoopPass {
@@ -84,7 +83,7 @@ impl Touches {
 /// How a kernel's target is a permutation of its source, if that is all that it does.
 fn reordering(kernel: &Kernel) -> Option<Copied> {
     let [copied] = <[Copied; 1]>::try_from(Copied::all_of(kernel)?).ok()?;
-    copied.is_onto(&kernel.buffers[1]).then_some(copied)
+    copied.is_onto(&kernel.buffers[copied.target.0 as usize]).then_some(copied)
 }
 
 /// How a copy is made by those who make its source.
@@ -155,13 +154,8 @@ impl Rewrite {
         for (step, changed) in self.makers {
             let Step::Call(call) = &mut program.steps[step] else { continue };
             call.buffers.push(Section::whole(self.copy));
-            let Draft { kernel, buffers } = renumber(Draft { kernel: changed, buffers: call.buffers.clone() });
-            let known = program.kernels.iter().position(|k| *k == kernel);
-            let number = known.unwrap_or_else(|| {
-                program.kernels.push(kernel);
-                program.kernels.len() - 1
-            });
-            *call = Call { kernel: number as u32, buffers };
+            let draft = Draft { kernel: changed, buffers: call.buffers.clone() };
+            program.steps[step] = Step::Call(call_of(program, draft));
         }
     }
 }
