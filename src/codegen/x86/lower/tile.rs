@@ -127,8 +127,14 @@ impl Lowering<'_> {
     }
 
     /// Sums a product, and writes something else beside it. The sums are in registers.
+    ///
+    /// # Errors
+    /// Only a product of one axis, summed in one go, has places for something else.
     pub(super) fn summed(&mut self, product: &Product<'_>, beside: Option<Beside<'_, Self>>) -> Lowered<Vec<Virtual>> {
         let tile = product.tile;
+        if beside.is_some() && (tile.cut.is_some() || product.axes.len() != 1) {
+            return Err(Unsupported("something beside a sum of several parts"));
+        }
         let fetches = self.fetches(product)?;
         let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
         match tile.cut {
