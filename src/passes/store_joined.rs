@@ -4,7 +4,7 @@
 //! where it goes, and nothing is copied: the gradients of an LSTM's gates are columns of one matrix for the products that follow.
 //! What is stored, and so every bit of the results, stays the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::LoopPass;
 use super::copied::{Copied, Moved, call_of};
@@ -29,27 +29,40 @@ pub fn store_joined(mut program: Program) -> Program {
     let mut touches = vec![0; program.buffers.len()];
     each_section(&mut program.steps, &mut |section| touches[section.buffer as usize] += 1);
     let mut steps = std::mem::take(&mut program.steps);
-    without_joins(&mut program, &mut steps, &Known { joins, touches });
+    without_joins(&mut program, &mut steps, &mut Known { joins, touches });
     program.steps = steps;
     remove_uncalled(&mut program);
     program
 }
 
-/// What is known of a program before it is changed.
+/// What is known of a program while it is changed.
 struct Known {
-    /// What each kernel joins, if it does nothing else.
+    /// What each kernel joins, if it does nothing else; of new kernels nothing is known.
     joins: Vec<Option<Vec<Copied>>>,
     /// How often each buffer is an operand.
     touches: Vec<usize>,
 }
 
+impl Known {
+    /// Puts a call in a step's place, or takes the step away.
+    fn replace(&mut self, step: &Step, by: Option<&Call>) {
+        if let Step::Call(call) = step {
+            call.buffers.iter().for_each(|section| self.touches[section.buffer as usize] -= 1);
+        }
+        by.into_iter().flat_map(|call| &call.buffers).for_each(|section| self.touches[section.buffer as usize] += 1);
+    }
+}
+
 fn join_of(kernel: &Kernel) -> Option<Vec<Copied>> {
     let copies = Copied::all_of(kernel)?;
     let target = &kernel.buffers[copies.first()?.target.0 as usize];
-    (copies.len() > 1 && Copied::are_side_by_side(&copies, target)).then_some(copies)
+    // What goes to two places is stored once, and so is copied to one of them at least.
+    let sources: BTreeSet<BufferId> = copies.iter().map(|c| c.source).collect();
+    let once = copies.len() > 1 && sources.len() == copies.len();
+    (once && Copied::are_side_by_side(&copies, target)).then_some(copies)
 }
 
-fn without_joins(program: &mut Program, steps: &mut Vec<Step>, known: &Known) {
+fn without_joins(program: &mut Program, steps: &mut Vec<Step>, known: &mut Known) {
     for step in steps.iter_mut() {
         if let Step::Repeat(repeat) = step {
             without_joins(program, &mut repeat.steps, known);
@@ -59,8 +72,12 @@ fn without_joins(program: &mut Program, steps: &mut Vec<Step>, known: &Known) {
     while at < steps.len() {
         match makers(program, steps, at, known) {
             Some(makers) => {
-                makers.into_iter().for_each(|(step, draft)| steps[step] = Step::Call(call_of(program, draft)));
-                steps.remove(at);
+                for (step, draft) in makers {
+                    let call = call_of(program, draft);
+                    known.replace(&steps[step], Some(&call));
+                    steps[step] = Step::Call(call);
+                }
+                known.replace(&steps.remove(at), None);
             }
             None => at += 1,
         }
@@ -237,6 +254,111 @@ end
     fn a_join_stays_where_its_target_is_in_use_or_an_operand_is_read() {
         assert_eq!(calls_left(&program(4, 5)), 3);
         assert_eq!(calls_left(&program(5, 3)), 3);
+    }
+
+    /// Doubles, joins and adds vectors as the calls say.
+    fn vectors(calls: &str) -> Program {
+        let source = format!(
+            "program p pointers 2 arena 0
+  buffer 0 x: f32[16] argument 0
+  buffer 1 y: f32[48] argument 1
+  buffer 2 b: f32[16] arena
+  buffer 3 c: f32[16] arena
+  buffer 4 d: f32[16] arena
+  buffer 5 bc: f32[32] arena
+  buffer 6 bcd: f32[48] arena
+  kernel double
+    read in0: f32[16]
+    write out0: f32[16]
+    lanes i0 in 0..16 {{
+      %0: f32 = load in0[i0]
+      %1: f32 = add %0, %0
+      store out0[i0] = %1
+    }}
+  end
+  kernel twice
+    read in0: f32[16]
+    write out0: f32[32]
+    lanes i0 in 0..16 {{
+      %0: f32 = load in0[i0]
+      store out0[i0] = %0
+    }}
+    lanes i1 in 0..16 {{
+      %1: f32 = load in0[i1]
+      store out0[i1 + 16] = %1
+    }}
+  end
+  kernel both
+    read in0: f32[16]
+    read in1: f32[16]
+    write out0: f32[32]
+    lanes i0 in 0..16 {{
+      %0: f32 = load in0[i0]
+      store out0[i0] = %0
+    }}
+    lanes i1 in 0..16 {{
+      %1: f32 = load in1[i1]
+      store out0[i1 + 16] = %1
+    }}
+  end
+  kernel all
+    read in0: f32[32]
+    read in1: f32[16]
+    write out0: f32[48]
+    lanes i0 in 0..32 {{
+      %0: f32 = load in0[i0]
+      store out0[i0] = %0
+    }}
+    lanes i1 in 0..16 {{
+      %1: f32 = load in1[i1]
+      store out0[i1 + 32] = %1
+    }}
+  end
+  kernel result
+    read in0: f32[32]
+    read in1: f32[48]
+    write out0: f32[48]
+    lanes i0 in 0..32 {{
+      %0: f32 = load in0[i0]
+      %1: f32 = load in1[i0 + 16]
+      %2: f32 = add %0, %1
+      store out0[i0] = %2
+    }}
+    lanes i1 in 0..16 {{
+      %3: f32 = load in1[i1]
+      store out0[i1 + 32] = %3
+    }}
+  end
+  {calls}
+end
+"
+        );
+        text::parse_program(&source).unwrap()
+    }
+
+    /// Of how many calls the pass makes how many.
+    fn calls(program: &Program) -> [usize; 2] {
+        let changed = store_joined(program.clone());
+        computes_the_same(program, &changed, 48);
+        [program.steps.len(), changed.steps.len()]
+    }
+
+    #[test]
+    fn what_goes_to_two_places_is_copied() {
+        let program = vectors("call 0 (0, 2)\n call 0 (0, 4)\n call 1 (2, 5)\n call 3 (5, 4, 6)\n call 4 (5, 6, 1)");
+        assert_eq!(calls(&program), [5, 5]);
+    }
+
+    #[test]
+    fn what_is_joined_early_has_more_makers_and_as_many_readers() {
+        let program = vectors(
+            "call 0 (0, 2)\n call 0 (2, 3)\n call 0 (3, 4)\n call 2 (2, 3, 5)\n call 3 (5, 4, 6)\n call 4 (5, 6, 1)",
+        );
+        assert_eq!(calls(&program), [6, 6]);
+        let program = vectors(
+            "call 0 (0, 2)\n call 0 (0, 3)\n call 0 (0, 4)\n call 2 (2, 3, 5)\n call 3 (5, 4, 6)\n call 4 (5, 6, 1)",
+        );
+        assert_eq!(calls(&program), [6, 5]);
     }
 
     #[test]
