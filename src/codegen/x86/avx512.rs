@@ -11,6 +11,9 @@ pub const LOAD_BYTES: Code = Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128;
 /// Some of sixteen bytes to an address: the mask and the bytes. This one too.
 pub const STORE_BYTES: Code = Code::EVEX_Vmovdqu8_xmmm128_k1z_xmm;
 
+/// The lower half of a vector to an address.
+pub const STORE_HALF: Code = Code::EVEX_Vmovups_ymmm256_k1z_ymm;
+
 /// The AVX-512 form of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

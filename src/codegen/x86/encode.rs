@@ -266,6 +266,7 @@ impl Writer<'_> {
             Some(Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_or_mem | Kind::xmm_vvvv | Kind::xmm_is4) => {
                 Register::XMM0 + number
             }
+            Some(Kind::ymm_reg | Kind::ymm_or_mem) => Register::YMM0 + number,
             Some(Kind::k_reg | Kind::k_rm) => MASK,
             _ => self.vector(number),
         }

@@ -3,13 +3,16 @@
 use iced_x86::Code;
 
 use super::{Bound, Lane, Lowered, Lowering, Unsupported};
-use crate::codegen::x86::avx512::{LOAD_BYTES, STORE_BYTES};
+use crate::codegen::x86::avx512::{LOAD_BYTES, STORE_BYTES, STORE_HALF};
 use crate::codegen::x86::machine::{Instruction, Memory, Operand, Vectors, Virtual, plain};
 use crate::ir::loops::{Affine, BufferId, Value};
 use crate::ir::types::DType;
 
 /// Products of an index and its stride stay below this, so that they fit into a lane.
 const MOST_GATHERED: i64 = 1 << 28;
+
+/// A vector's first lanes are stored in so many pieces, more under a mask.
+const MOST_PIECES: u32 = 2;
 
 impl Memory {
     /// The address some bytes further on.
@@ -185,10 +188,11 @@ impl Lowering<'_> {
         });
     }
 
-    /// The first lanes, next to each other: four, two and one at a time. A store under a mask takes a dozen times as long on some machines without
-    /// mask registers.
+    /// The first lanes, next to each other: eight, four, two and one at a time. A store under a mask takes a dozen times as long on some machines
+    /// without mask registers; with them it does not, but what lies behind it cannot be loaded before it is in memory, as with rows that end so.
     fn store_first(&mut self, register: Virtual, memory: Memory, active: usize) {
-        if self.code.vectors == Vectors::Avx512 && active > 4 {
+        let is_wide = self.code.vectors == Vectors::Avx512;
+        if is_wide && active.count_ones() > MOST_PIECES {
             let mask = self.active_mask(active);
             let mask = self.in_register(mask);
             let sources = vec![mask.into(), register.into()];
@@ -196,16 +200,17 @@ impl Lowering<'_> {
             return;
         }
         let (mut lanes, mut done) = (register, 0);
-        for (count, code) in [(4, Code::VEX_Vmovups_xmmm128_xmm), (2, Code::VEX_Vmovq_xmmm64_xmm)] {
+        for (count, code) in [(8, STORE_HALF), (4, Code::VEX_Vmovups_xmmm128_xmm), (2, Code::VEX_Vmovq_xmmm64_xmm)] {
             if active & count == 0 {
                 continue;
             }
             self.push(plain(code, Some(memory.plus(4 * done as i64).into()), vec![lanes.into()]));
             done += count;
             if done < active {
+                let quarter = (done / 4) as i32;
                 lanes = match count {
-                    4 => self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[register.into()], 1),
-                    _ => self.op_with(Code::VEX_Vpermilps_xmm_xmmm128_imm8, &[lanes.into()], 0b1110),
+                    2 => self.op_with(Code::VEX_Vpermilps_xmm_xmmm128_imm8, &[lanes.into()], 0b1110),
+                    _ => self.op_with(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &[register.into()], quarter),
                 };
             }
         }
