@@ -77,7 +77,12 @@ impl Copied {
         let all = from.constant == 0 && counted(digits.iter().map(|d| (d.source, d.extent))) == Some(elements);
         // Vectors are stored as vectors.
         let in_rows = digits.first().is_some_and(|d| d.target == 1);
-        let serves = all && in_rows && source != target && to.constant >= 0 && digits.iter().all(|d| d.target > 0);
+        let serves = elements > 0
+            && all
+            && in_rows
+            && source != target
+            && to.constant >= 0
+            && digits.iter().all(|d| d.target > 0);
         serves.then(|| Copied { source, target, digits: joined(digits), origin: to.constant })
     }
 

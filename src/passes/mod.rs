@@ -81,6 +81,11 @@ impl Limits {
     pub fn within(memory: u64) -> Limits {
         Limits { memory, aim: memory, ..Limits::default() }
     }
+
+    /// Whether memory is short: passes aim at something else than the limit, with which they have taken too much.
+    pub fn is_short(&self) -> bool {
+        self.aim != self.memory
+    }
 }
 
 impl Default for Limits {

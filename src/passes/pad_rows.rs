@@ -1,17 +1,16 @@
 //! Puts a cache line between rows that meet in few sets of the first cache.
 //!
 //! Rows a page apart lie in the same set, which has room for eight lines or so: the twelve rows of a tile drive each other out before their next numbers are read,
-//! as do twenty-four rows of half a page. With a line behind each row they lie in as many sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
+//! as do twenty-four rows of half a page, and the rows of a panel that is read where it lies. With a line behind each row they lie in as many sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
 //! column, the column never carrying into the row. What is computed stays the same.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::LoopPass;
 use super::plan_memory::is_arena;
-use super::segment;
+use super::{Limits, LoopPass};
 use crate::ir::loops::steps::{Repeat, calls, each_call, remove_uncalled};
 use crate::ir::loops::{
-    Affine, Block, BufferId, Instruction, Kernel, LoopVar, Matrix, Program, Round, Section, Step, Tile,
+    Affine, Block, Buffer, BufferId, Instruction, Kernel, LoopVar, Matrix, Program, Round, Section, Step, Tile,
 };
 use crate::passes::lower::accesses::Accesses;
 use crate::passes::lower::visit::{Touch, Visitor, walk};
@@ -21,7 +20,7 @@ pub const PASS: LoopPass = LoopPass {
     name: "pad_rows",
     doc: "keeps rows of arrays out of each other's sets of the cache",
     // Where memory is short, none is given for speed.
-    run: |program, limits| Ok(if limits.aim < segment::DEFAULT_LIMIT { program } else { pad_rows(program) }),
+    run: |program, limits| Ok(if limits.is_short() { program } else { pad_rows(program) }),
 };
 
 /// Rows that are a multiple of so many bytes apart share a set of the first cache: a page, since the cache is addressed before pages are translated.
@@ -32,6 +31,11 @@ const WAYS: u64 = 8;
 
 /// Bytes put behind each row: a line.
 const LINE: u64 = 64;
+
+/// Whether an array gets its rows moved apart if they are so many bytes apart, a product reads many of them, and all addresses allow it.
+pub fn is_padded(limits: &Limits, buffer: &Buffer, bytes: u64) -> bool {
+    is_arena(buffer) && bytes.is_multiple_of(PAGE) && !limits.is_short()
+}
 
 /// The program with rows that do not meet.
 pub fn pad_rows(mut program: Program) -> Program {
@@ -105,21 +109,27 @@ fn crowded(program: &Program) -> BTreeMap<u32, Padding> {
 /// How far the rows of tiles that meet in too few sets are from each other, the least for each buffer.
 fn crowded_strides(kernel: &Kernel) -> BTreeMap<BufferId, i64> {
     let mut strides = BTreeMap::new();
-    let mut found = |tile: &Tile, buffer: BufferId, stride: i64| {
+    let mut found = |rows: u64, buffer: BufferId, stride: i64| {
         let bytes = stride.max(0) as u64 * kernel.buffers[buffer.0 as usize].dtype.bytes() as u64;
         // Strides of a power of two of a page's bytes come back to a set after so many rows.
         let apart = PAGE >> bytes.trailing_zeros().min(PAGE.trailing_zeros());
-        if bytes > 0 && tile.rows.div_ceil(apart) > WAYS {
+        if bytes > 0 && rows.div_ceil(apart) > WAYS {
             let least = strides.entry(buffer).or_insert(stride);
             *least = stride.min(*least);
         }
     };
     each_tile(&kernel.body, &mut |tile| {
-        found(tile, tile.left.buffer, tile.left.row_stride);
+        found(tile.rows, tile.left.buffer, tile.left.row_stride);
+        // Panels of shorter rows fill the cache from end to end.
+        if tile.right.row_stride.unsigned_abs() * kernel.buffers[tile.right.buffer.0 as usize].dtype.bytes() as u64
+            >= PAGE
+        {
+            found(tile.depth, tile.right.buffer, tile.right.row_stride);
+        }
         for instruction in &tile.epilogue.instructions {
             if let Instruction::Load { buffer, address, .. } | Instruction::Store { buffer, address, .. } = instruction
             {
-                found(tile, *buffer, address.coefficient(tile.row));
+                found(tile.rows, *buffer, address.coefficient(tile.row));
             }
         }
     });

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::LoopPass;
 use super::copied::{Copied, Moved, call_of};
 use super::plan_memory::is_arena;
-use super::segment;
 use crate::ir::loops::steps::{each_section, remove_uncalled};
 use crate::ir::loops::{BufferId, BufferUse, Call, Kernel, LoopVar, Program, Section, Step};
 use crate::passes::lower::accesses::collect_extents;
@@ -20,7 +19,7 @@ pub const PASS: LoopPass = LoopPass {
     name: "store_joined",
     doc: "stores where it goes what is joined next",
     // The whole target is in memory from the first of its makers on: where memory is short it waits until all is joined.
-    run: |program, limits| Ok(if limits.aim < segment::DEFAULT_LIMIT { program } else { store_joined(program) }),
+    run: |program, limits| Ok(if limits.is_short() { program } else { store_joined(program) }),
 };
 
 /// The program without those joins that the makers of their operands can write.

@@ -14,6 +14,11 @@ use crate::ir::types::DType;
 /// With at most so many rows, counted in all loops that use the same right operand, that is read where it lies.
 const FEW_ROWS: u64 = 8;
 
+/// With at most so many, a right operand of at least so many panels is read where it lies as well, if its rows are spread over the sets of the first
+/// cache: a copy would take more time than tiles gain by it.
+const MODERATE_ROWS: u64 = 256;
+const MANY_PANELS: u64 = 4;
+
 /// A right operand whose rows have at most so many elements is read where it lies: the panels of a row are in a few lines next to each other.
 const SHORT_ROW: u64 = 64;
 
@@ -25,7 +30,7 @@ const LONG_SUM: u64 = 256;
 /// leaves them few places in the first cache, or else for so very many.
 const MANY_COLUMNS: u64 = 32;
 const VERY_MANY_COLUMNS: u64 = 128;
-const FEW_SETS: u64 = 512;
+pub(super) const FEW_SETS: u64 = 512;
 
 /// An operand is not packed if that would take so many times its room, but for right ones that are known to gain by it.
 const MOST_COPIES: u64 = 2;
@@ -110,13 +115,25 @@ impl LeftCopy {
     }
 }
 
+/// What a packed copy of a right operand would be for, and whether there is need of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RightSource {
+    /// In how many rounds of repeats a packed copy would be read.
+    pub rounds: u64,
+    /// Whether these are so many that it pays for few rows too.
+    pub read_again: bool,
+    /// Whether a copy would be made ahead of the calls.
+    pub ahead: bool,
+    /// Whether its rows lie apart in the first cache, or will.
+    pub is_spread: bool,
+}
+
 /// A product for which is to be chosen.
 pub(super) struct Question<'a> {
     pub kernel: &'a Kernel,
     pub site: &'a Site,
     pub registers: Registers,
-    /// Whether a packed copy of the right operand would be read in so many rounds of repeats that it pays for few rows too.
-    pub read_again: bool,
+    pub right: RightSource,
 }
 
 impl Question<'_> {
@@ -129,13 +146,26 @@ impl Question<'_> {
         self.kernel.values[self.contract().accumulator.0 as usize]
     }
 
+    /// How many rows use the same right operand, in all loops around.
+    fn rows(&self) -> u64 {
+        let same_right = |var: LoopVar| self.contract().right.address.coefficient(var) == 0;
+        let around = self.site.around.iter().filter(|a| same_right(a.0));
+        around.fold(self.contract().rows, |n, a| n.saturating_mul(a.1))
+    }
+
     /// Whether hardly more rows use an element of the right operand than it takes to pack it.
     fn few_rows(&self) -> bool {
-        let contract = self.contract();
-        let same_right = |var: LoopVar| contract.right.address.coefficient(var) == 0;
-        let around = self.site.around.iter().filter(|a| same_right(a.0));
-        let rows = around.fold(contract.rows, |n, a| n.saturating_mul(a.1));
-        rows <= FEW_ROWS && contract.right.column_stride == 1
+        self.rows() <= FEW_ROWS && self.contract().right.column_stride == 1
+    }
+
+    /// Whether tiles of this shape lose less by a right operand that is not packed than it takes to pack it.
+    fn moderate_rows(&self, shape: TileShape) -> bool {
+        let (contract, right) = (self.contract(), self.right);
+        contract.right.column_stride == 1
+            && right.is_spread
+            && !right.ahead
+            && self.rows().saturating_mul(right.rounds) <= MODERATE_ROWS
+            && contract.columns >= MANY_PANELS * shape.columns
     }
 
     /// The choice where nobody has measured.
@@ -143,12 +173,14 @@ impl Question<'_> {
         let (contract, registers, dtype) = (self.contract(), self.registers, self.dtype());
         let few_rows = self.few_rows();
         let shape = match (few_rows, contract.rows) {
-            (true, 1) if self.read_again => TileShape::of_one_row(registers, dtype, contract.columns),
+            (true, 1) if self.right.read_again => TileShape::of_one_row(registers, dtype, contract.columns),
             (true, 1..=4) => TileShape::in_place(registers, dtype, contract),
-            (true, _) if !self.read_again => TileShape::in_place(registers, dtype, contract),
+            (true, _) if !self.right.read_again => TileShape::in_place(registers, dtype, contract),
             _ => TileShape::for_product(registers, dtype, contract.columns),
         };
-        let in_place = few_rows && !self.read_again || is_panels(contract, shape, dtype.bytes() as u64);
+        let in_place = few_rows && !self.right.read_again
+            || self.moderate_rows(shape)
+            || is_panels(contract, shape, dtype.bytes() as u64);
         let left = if few_rows { Left::InPlace } else { self.usual_left(shape) };
         let panels = !in_place && panels_outside(self.kernel, self.site, shape);
         Choice {

@@ -1,7 +1,8 @@
 //! Cuts contractions into register tiles.
 //!
 //! A product large enough becomes loops over tiles of a fixed shape. The right operand is first packed into panels by a kernel of its
-//! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice, and so it is if its rows are short. The left one is
+//! own ([`pack`]); with few rows it is read where it lies, since then each element is used only once or twice, and so it is if its rows are short, or if
+//! they are spread over the cache and tiles gain less by a copy than it takes. The left one is
 //! read where it lies if its depth is contiguous or its rows overlap, as the windows of a convolution do, and packed otherwise, since
 //! steps of a power of two miss the first cache. These rules are in [`choice`], with what may be chosen instead where it has been measured ([`tuning`]).
 //! What no round of a repeat changes is packed once before it. Rounds that follow each other
@@ -20,6 +21,7 @@ use crate::ir::loops::{
 };
 use crate::passes::lower::finish::Draft;
 use crate::passes::lower::shared::Shared;
+use crate::passes::pad_rows::is_padded;
 use crate::passes::{Limits, LoopPass};
 
 mod alone;
@@ -36,7 +38,7 @@ pub use choice::{Choice, Left, Outermost, Right};
 pub use shape::{Registers, TileShape};
 pub use tuning::{ProductKey, Tuning};
 
-use choice::{LeftCopy, NEAR, Question};
+use choice::{FEW_SETS, LeftCopy, NEAR, Question, RightSource};
 use nest::{Layout, LeftPanel};
 use pack::Packing;
 use site::Site;
@@ -150,12 +152,28 @@ impl<'a> Tiler<'a> {
         self.repeats[self.packing_depth(source)..].iter().fold(1, |n, r| n.saturating_mul(r.count))
     }
 
-    /// Whether the right operand of a product of few rows is read in so many rounds of repeats that it is packed for them: in place its columns, of which each thread takes
-    /// some, lie in few sets of the caches, and on as many pages as it has rows.
-    fn is_read_again(&self, kernel: &Kernel, call: &Call, contract: &Contract) -> bool {
+    /// What is known of a right operand. If a product of few rows reads it in many rounds of repeats it is packed for them: in place its columns, of
+    /// which each thread takes some, lie in few sets of the caches, and on as many pages as it has rows.
+    fn right_source(&self, kernel: &Kernel, call: &Call, contract: &Contract) -> RightSource {
         let right = contract.right.buffer.0 as usize;
-        let bytes = contract.columns.saturating_mul(contract.steps()) * kernel.buffers[right].dtype.bytes() as u64;
-        self.rounds_of(&call.buffers[right]) >= MANY_ROUNDS && bytes >= NEAR / 2
+        let section = &call.buffers[right];
+        let buffer = &self.buffers[section.buffer as usize];
+        let bytes_of = |elements: u64| elements.saturating_mul(kernel.buffers[right].dtype.bytes() as u64);
+        let rounds = self.rounds_of(section);
+        let row = bytes_of(contract.right.row_stride.unsigned_abs());
+        RightSource {
+            rounds,
+            read_again: rounds >= MANY_ROUNDS
+                && bytes_of(contract.columns.saturating_mul(contract.steps())) >= NEAR / 2,
+            ahead: self.is_ahead(section),
+            is_spread: !row.is_multiple_of(FEW_SETS) || is_padded(self.limits, buffer, row),
+        }
+    }
+
+    /// Whether a copy would be made ahead of the calls.
+    fn is_ahead(&self, source: &Section) -> bool {
+        let computed = matches!(self.buffers[source.buffer as usize].place, Place::Arena { .. });
+        self.limits.ahead && !computed
     }
 
     fn call(&mut self, kernel: &Kernel, call: Call) {
@@ -173,8 +191,8 @@ impl<'a> Tiler<'a> {
     /// Does with a product what the walk is for.
     fn product(&mut self, kernel: &Kernel, call: &Call, site: &Site) {
         self.products += 1;
-        let read_again = self.is_read_again(kernel, call, &site.contract);
-        let question = Question { kernel, site, registers: self.limits.registers, read_again };
+        let right = self.right_source(kernel, call, &site.contract);
+        let question = Question { kernel, site, registers: self.limits.registers, right };
         let surroundings = self.surroundings(call, &site.contract);
         match &mut self.task {
             Task::All => {
@@ -201,8 +219,7 @@ impl<'a> Tiler<'a> {
     fn surroundings(&self, call: &Call, contract: &Contract) -> Surroundings {
         let source = |matrix: &Matrix| {
             let section = &call.buffers[matrix.buffer.0 as usize];
-            let computed = matches!(self.buffers[section.buffer as usize].place, Place::Arena { .. });
-            Source { rounds: self.rounds_of(section), ahead: self.limits.ahead && !computed }
+            Source { rounds: self.rounds_of(section), ahead: self.is_ahead(section) }
         };
         Surroundings {
             left: source(&contract.left),
