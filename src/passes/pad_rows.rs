@@ -356,6 +356,48 @@ end
     }
 
     #[test]
+    fn rows_of_a_panel_that_is_read_where_it_lies_get_one_too() {
+        let source = "program p pointers 2 arena 0
+  buffer 0 x: f32[16384] argument 0
+  buffer 1 y: f32[16384] argument 1
+  buffer 2 b: f32[16384] arena
+  kernel double
+    read in0: f32[1024]
+    write out0: f32[1024]
+    lanes i0 in 0..1024 {
+      %0: f32 = load in0[i0]
+      %1: f32 = add %0, %0
+      store out0[i0] = %1
+    }
+  end
+  kernel product
+    read in0: f32[16384]
+    read in1: f32[16384]
+    write out0: f32[16384]
+    for i0 in 0..2 {
+      tile i1 in 0..4, i2 in 0..8 of 8, depth 12
+        left in1[0] by (1024, 1)
+        right in0[8*i0 + 1024] by (1024, 1)
+      -> %0: f32 {
+        store out0[1024*i1 + 8*i0 + i2] = %0
+      }
+    }
+  end
+  repeat i0 in 0..16 {
+    call 0 (0[1024*i0], 2[1024*i0])
+  }
+  call 1 (2, 0, 1)
+end
+";
+        let program = text::parse_program(source).unwrap();
+        let changed = pad_rows(program.clone());
+        computes_the_same(&program, &changed, 16384);
+        assert_eq!(changed.buffers[2].elements, 16 * 1040);
+        let few = text::parse_program(&source.replace("depth 12", "depth 8")).unwrap();
+        assert_eq!(pad_rows(few).buffers[2].elements, 16 * 1024);
+    }
+
+    #[test]
     fn rows_stay_where_a_loop_goes_from_one_to_the_next() {
         let flat = "lanes i0 in 0..2048 {
       %0: f32 = load in0[i0]

@@ -238,6 +238,17 @@ fn a_right_operand_is_read_in_place_only_where_its_columns_are_neighbours() {
 }
 
 #[test]
+fn rows_spread_over_the_cache_are_read_in_place_by_products_of_moderate_size() {
+    let in_place = |sizes, transposed| choices(sizes, transposed)[0].right == Right::InPlace;
+    assert!(in_place([128, 500, 784], [false, false]));
+    assert!(in_place([256, 500, 784], [true, false]));
+    assert!(!in_place([257, 500, 784], [false, false]), "a copy is used often enough");
+    assert!(!in_place([128, 512, 784], [false, false]), "rows meet in few sets");
+    assert!(!in_place([128, 50, 784], [false, false]), "few panels");
+    assert!(!in_place([128, 500, 784], [false, true]), "columns lie apart");
+}
+
+#[test]
 fn tiles_fit_into_the_registers() {
     for sizes in [[128, 512, 784], [1, 784, 32], [64, 9, 70]] {
         for Choice { shape: TileShape { rows, columns }, left, .. } in choices(sizes, [true, false]) {
