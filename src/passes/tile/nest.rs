@@ -75,7 +75,8 @@ enum Cover {
 }
 
 /// Cuts a product into kernels.
-fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
+fn covers(site: &Site, layout: Layout) -> Vec<Cover> {
+    let contract = &site.contract;
     let span = |extent: u64, unit: u64| Span { start: 0, count: extent / unit, rest: extent % unit };
     let rows = span(contract.rows, layout.strip());
     let columns = span(contract.columns, layout.shape.columns);
@@ -87,9 +88,10 @@ fn covers(contract: &Contract, layout: Layout) -> Vec<Cover> {
     } else {
         let left = Span { start: columns.count, count: 0, rest: columns.rest };
         let mut all = vec![Cover::Panels { tiles: columns.count, rows }];
-        // The rest of a panel is cut by rows, if it is enough for threads.
+        // The rest of a panel is cut by rows, if it is enough for threads, and if the loops around are not inside of it.
         let is_long = contract.rows.saturating_mul(columns.rest).saturating_mul(contract.steps()) >= SMALLEST_PARALLEL;
-        match is_long && !layout.panels_outside {
+        let is_outside = layout.panels_outside && !site.around.is_empty();
+        match is_long && !is_outside {
             true => all.extend(row_blocks(rows, layout, left)),
             false => all.push(Cover::Region { rows, columns: left }),
         }
@@ -138,7 +140,7 @@ pub fn kernels(product: &Draft, site: &Site, layout: Layout) -> Vec<Draft> {
         };
         Draft { kernel: Kernel { body, ..writer.kernel }, buffers: product.buffers.clone() }
     };
-    covers(&site.contract, layout).into_iter().map(one).collect()
+    covers(site, layout).into_iter().map(one).collect()
 }
 
 /// The loops around a contraction, around `inner`.
