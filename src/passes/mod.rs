@@ -14,6 +14,7 @@ pub mod ahead;
 pub mod attention;
 pub mod autodiff;
 pub mod bodies;
+mod carry_in_sequences;
 mod copied;
 pub mod copy_early;
 pub mod cse;
@@ -168,6 +169,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     interleave::PASS,
     in_place::PASS,
     share_states::PASS,
+    carry_in_sequences::PASS,
     strips::PASS,
     pad_rows::PASS,
     reuse_rounds::PASS,

@@ -128,7 +128,7 @@ fn is_sequence(program: &Program, buffer: u32, repeat: &Repeat, elements: u64) -
 }
 
 /// The steps that touch a buffer.
-fn touches(steps: &[Step], buffer: u32) -> Vec<usize> {
+pub(super) fn touches(steps: &[Step], buffer: u32) -> Vec<usize> {
     let touches = |number: &usize| {
         let mut found = false;
         each_section(&mut [steps[*number].clone()], &mut |section| found |= section.buffer == buffer);
@@ -138,12 +138,12 @@ fn touches(steps: &[Step], buffer: u32) -> Vec<usize> {
 }
 
 /// How many parameters of calls write a buffer.
-fn writes(steps: &[Step], kernels: &[Kernel], buffer: u32) -> usize {
+pub(super) fn writes(steps: &[Step], kernels: &[Kernel], buffer: u32) -> usize {
     crate::ir::loops::steps::written(steps, kernels).into_iter().filter(|b| *b == buffer).count()
 }
 
 /// The value and the address of the one store to a parameter that is written only.
-fn only_store(kernel: &Kernel, parameter: usize) -> Option<(Value, Affine)> {
+pub(super) fn only_store(kernel: &Kernel, parameter: usize) -> Option<(Value, Affine)> {
     fn collect(block: &Block, stores: &mut BTreeMap<BufferId, Vec<(Value, Affine)>>) {
         for instruction in &block.instructions {
             match instruction {
