@@ -2,7 +2,7 @@
 //!
 //! Where each round of a repeat stores its state twice, as what the next round begins with and in a sequence of all states, the next round can as well read the
 //! sequence. With a round more that sequence begins with the first state, and the array that was carried is gone. A round then writes nothing that it reads
-//! elsewhere, so that kernels which read the old state and make the new one may become one (`follow_columns`).
+//! elsewhere, so that kernels which read the old state and make the new one may become one (`join_cells`).
 
 use super::LoopPass;
 use super::copied::{Copied, call_of};

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use super::LoopPass;
 use crate::ir::loops::{
-    Affine, Block, Buffer, BufferId, BufferUse, Call, Instruction, Kernel, LoopVar, ParallelLoop, Program, Repeat,
-    Section, Step, Value,
+    Affine, Block, Buffer, BufferId, BufferParameter, BufferUse, Call, Instruction, Kernel, LoopVar, ParallelLoop,
+    Program, Repeat, Section, Step, Value,
 };
 use crate::passes::lower::finish::{Draft, finish};
 use crate::passes::lower::shared::Shared;
@@ -124,7 +124,85 @@ impl<'p> Joiner<'p> {
         if rounds < FEWEST_ROUNDS || !whole(outer) || !whole(inner) || a.parts + b.parts > MOST_PARTS {
             return None;
         }
-        let together = self.parameters(a, b)?;
+        let together = Together::of((&a.kernel, &a.buffers), (&b.kernel, &b.buffers))?;
+        let bytes = |p: &BufferId| {
+            let number = together.sections[p.0 as usize].buffer;
+            self.buffers[number as usize].dtype.bytes() as u64 * together.buffers[p.0 as usize].elements
+        };
+        if !together.handed_on.iter().any(|parameter| bytes(parameter) >= SMALLEST) {
+            return None;
+        }
+        let draft = together.joined(&a.kernel, &b.kernel, rounds)?;
+        let parts = a.parts + b.parts;
+        // The first and the last say most; all would be too long to read.
+        let first_name = a.name.split('+').next().unwrap_or_default();
+        let name = match parts {
+            2 => format!("{first_name}+{}", b.name),
+            _ => format!("{first_name}+{}_more+{}", parts - 2, b.name),
+        };
+        let Draft { kernel, buffers } = draft;
+        Some(Pending { kernel: Cow::Owned(kernel), buffers, number: None, name, parts })
+    }
+}
+
+/// The parameters of two kernels in one.
+pub(super) struct Together {
+    buffers: Vec<BufferParameter>,
+    sections: Vec<Section>,
+    of_first: Vec<BufferId>,
+    of_second: Vec<BufferId>,
+    /// What the first writes and the second reads.
+    handed_on: Vec<BufferId>,
+}
+
+impl Together {
+    /// The parameters of two calls, common ones once; `None` if what one writes meets another section of either.
+    pub(super) fn of(a: (&Kernel, &[Section]), b: (&Kernel, &[Section])) -> Option<Together> {
+        let own = a.1.len();
+        let mut together = Together {
+            buffers: a.0.buffers.clone(),
+            sections: a.1.to_vec(),
+            of_first: (0..own as u32).map(BufferId).collect(),
+            of_second: Vec::new(),
+            handed_on: Vec::new(),
+        };
+        let mut written: Vec<bool> = a.0.buffers.iter().map(|p| p.usage.writes()).collect();
+        for (parameter, section) in b.0.buffers.iter().zip(b.1) {
+            let found = (0..own).find(|i| together.sections[*i] == *section);
+            let number = found.unwrap_or(together.buffers.len());
+            together.of_second.push(BufferId(number as u32));
+            match found {
+                Some(at) => {
+                    let before = &mut together.buffers[at];
+                    before.elements = before.elements.max(parameter.elements);
+                    if before.usage.writes() && parameter.usage != BufferUse::Write {
+                        together.handed_on.push(BufferId(number as u32));
+                    }
+                    written[at] |= parameter.usage.writes();
+                }
+                None => {
+                    together.buffers.push(parameter.clone());
+                    together.sections.push(section.clone());
+                    written.push(parameter.usage.writes());
+                }
+            }
+        }
+        let pairs = (0..written.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+        let mut written_pairs = pairs.filter(|(i, j)| written[*i] || written[*j]);
+        written_pairs.all(|(i, j)| together.are_apart(i, j)).then_some(together)
+    }
+
+    /// Whether two sections have nothing in common, wherever the rounds of repeats move them.
+    fn are_apart(&self, one: usize, other: usize) -> bool {
+        let [a, b] = [one, other].map(|i| &self.sections[i]);
+        let distance = b.offset.clone().sum(&a.offset.times(-1));
+        let reach = |i: usize| i64::try_from(self.buffers[i].elements).unwrap_or(i64::MAX);
+        let follows = distance.constant >= reach(one) || -distance.constant >= reach(other);
+        a.buffer != b.buffer || distance.terms.is_empty() && follows
+    }
+
+    /// Both kernels as one that does in each of `rounds` rounds what they do in theirs; `None` if rounds would have to do with each other.
+    pub(super) fn joined(self, first: &Kernel, second: &Kernel, rounds: u64) -> Option<Draft> {
         let mut kernel = Kernel {
             name: String::new(),
             buffers: Vec::new(),
@@ -135,66 +213,15 @@ impl<'p> Joiner<'p> {
         };
         let round = LoopVar(0);
         let mut body = Block::default();
-        for (part_of, buffers) in [(&a.kernel, &together.of_first), (&b.kernel, &together.of_second)] {
+        for (part_of, buffers) in [(first, &self.of_first), (second, &self.of_second)] {
             let part = part(&mut kernel, part_of, buffers, round, rounds);
             body.instructions.extend(part.instructions);
         }
-        kernel.buffers = together.buffers;
+        kernel.buffers = self.buffers;
         kernel.body.instructions.push(Instruction::For { var: round, extent: rounds, carried: Vec::new(), body });
-        let draft = finish(Draft { kernel, buffers: together.sections });
-        let parts = a.parts + b.parts;
-        // The first and the last say most; all would be too long to read.
-        let first_name = a.name.split('+').next().unwrap_or_default();
-        let name = match parts {
-            2 => format!("{first_name}+{}", b.name),
-            _ => format!("{first_name}+{}_more+{}", parts - 2, b.name),
-        };
-        let Draft { kernel, buffers } = draft;
-        kernel.parallel.is_some().then_some(Pending { kernel: Cow::Owned(kernel), buffers, number: None, name, parts })
+        let draft = finish(Draft { kernel, buffers: self.sections });
+        draft.kernel.parallel.is_some().then_some(draft)
     }
-
-    /// The parameters of both kernels, common ones once; `None` if they have nothing large to hand on, or meet in sections that differ.
-    fn parameters(&self, a: &Pending<'_>, b: &Pending<'_>) -> Option<Together> {
-        let mut together = Together {
-            buffers: a.kernel.buffers.clone(),
-            sections: a.buffers.clone(),
-            of_first: (0..a.buffers.len() as u32).map(BufferId).collect(),
-            of_second: Vec::new(),
-        };
-        let mut hands_on = false;
-        for (parameter, section) in b.kernel.buffers.iter().zip(&b.buffers) {
-            let own = 0..a.buffers.len();
-            let found = own.clone().find(|i| together.sections[*i] == *section);
-            let meets = |i: &usize| together.sections[*i].buffer == section.buffer && Some(*i) != found;
-            let writes = |i: usize| together.buffers[i].usage.writes() || parameter.usage.writes();
-            if own.filter(meets).any(writes) {
-                return None;
-            }
-            match found {
-                Some(at) => {
-                    let bytes = self.buffers[section.buffer as usize].dtype.bytes() as u64 * parameter.elements;
-                    let before = &mut together.buffers[at];
-                    hands_on |= before.usage.writes() && parameter.usage != BufferUse::Write && bytes >= SMALLEST;
-                    before.elements = before.elements.max(parameter.elements);
-                    together.of_second.push(BufferId(at as u32));
-                }
-                None => {
-                    together.of_second.push(BufferId(together.buffers.len() as u32));
-                    together.buffers.push(parameter.clone());
-                    together.sections.push(section.clone());
-                }
-            }
-        }
-        hands_on.then_some(together)
-    }
-}
-
-/// The parameters of two kernels in one.
-struct Together {
-    buffers: Vec<crate::ir::loops::BufferParameter>,
-    sections: Vec<Section>,
-    of_first: Vec<BufferId>,
-    of_second: Vec<BufferId>,
 }
 
 /// Whether the order of two calls matters.
@@ -203,9 +230,8 @@ fn conflict(a: &Pending<'_>, b: &Pending<'_>) -> bool {
     for (parameter, section) in a.kernel.buffers.iter().zip(&a.buffers) {
         *uses.entry(section.buffer).or_default() |= parameter.usage.writes();
     }
-    let meets = |(p, s): (&crate::ir::loops::BufferParameter, &Section)| {
-        uses.get(&s.buffer).is_some_and(|written| *written || p.usage.writes())
-    };
+    let meets =
+        |(p, s): (&BufferParameter, &Section)| uses.get(&s.buffer).is_some_and(|written| *written || p.usage.writes());
     b.kernel.buffers.iter().zip(&b.buffers).any(meets)
 }
 

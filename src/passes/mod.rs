@@ -28,6 +28,7 @@ pub mod half;
 pub mod hoist;
 pub mod in_place;
 pub mod interleave;
+mod join_cells;
 pub mod join_kernels;
 pub mod keep;
 pub mod lower;
@@ -173,6 +174,7 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     strips::PASS,
     pad_rows::PASS,
     reuse_rounds::PASS,
+    join_cells::PASS,
     copy_early::PASS,
     join_kernels::PASS,
     plan_memory::PASS,

@@ -173,7 +173,7 @@ impl Question<'_> {
         let (contract, registers, dtype) = (self.contract(), self.registers, self.dtype());
         let few_rows = self.few_rows();
         let shape = match (few_rows, contract.rows) {
-            (true, 1) if self.right.read_again => TileShape::of_one_row(registers, dtype, contract.columns),
+            (true, 1) if self.right.read_again => TileShape::of_packed_row(registers, dtype, contract.columns),
             (true, 1..=4) => TileShape::in_place(registers, dtype, contract),
             (true, _) if !self.right.read_again => TileShape::in_place(registers, dtype, contract),
             _ => TileShape::for_product(registers, dtype, contract.columns),

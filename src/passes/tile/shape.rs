@@ -72,6 +72,13 @@ impl TileShape {
         TileShape { rows, columns: sums / rows * registers.lanes(dtype) }
     }
 
+    /// The shape for one row whose right operand is packed: what waits for memory needs no more than [`FEW_BYTES`] side by side, and leaves tiles for threads.
+    pub(super) fn of_packed_row(registers: Registers, dtype: DType, columns: u64) -> TileShape {
+        let narrow = TileShape { rows: 1, columns: FEW_BYTES / dtype.bytes() as u64 };
+        let fits = narrow.columns >= registers.lanes(dtype) && columns.is_multiple_of(narrow.columns);
+        if fits { narrow } else { TileShape::of_one_row(registers, dtype, columns) }
+    }
+
     /// The shape for one row: as wide as can be, or narrower where only that leaves no rest.
     pub(super) fn of_one_row(registers: Registers, dtype: DType, columns: u64) -> TileShape {
         let [widest, narrower] =
@@ -90,6 +97,9 @@ pub(super) const ENOUGH_SUMS: u64 = 12;
 
 /// So many vectors of sums go side by side without waiting for each other.
 pub(super) const FEWEST_SUMS: u64 = 8;
+
+/// Bytes of sums in a row that are enough where the right operand comes from a far cache: eight vectors of 256 bits, four of 512.
+const FEW_BYTES: u64 = 256;
 
 /// Bytes of a page of memory.
 const PAGE: u64 = 4096;
