@@ -224,3 +224,93 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::loops::text;
+    use crate::passes::tests::computes_the_same;
+
+    /// Three rounds of a cell of 64 units, of two matrices: its product in panels of sixteen columns, then what follows for `rows` rows, which reads the second
+    /// matrix from column `second` on. It writes the next state to `next`.
+    fn program(rows: u64, second: u64, next: &str) -> Program {
+        let elements = 64 * rows;
+        let source = format!(
+            "program p pointers 2 arena 0
+  buffer 0 x: f32[32768] argument 0
+  buffer 1 y: f32[32768] argument 1
+  buffer 2 h: f32[2048] arena
+  buffer 3 gates: f32[1024] arena
+  kernel copy
+    read in0: f32[128]
+    write out0: f32[128]
+    lanes i0 in 0..128 {{
+      %0: f32 = load in0[i0]
+      store out0[i0] = %0
+    }}
+  end
+  kernel product
+    read in0: f32[{elements}]
+    read in1: f32[32768]
+    write out0: f32[{all}]
+    parallel i0 in 0..8 grain 1
+    tile i1 in 0..{rows}, i2 in 0..16 of 16, depth 1024
+      left in0[0] by (64, 0)
+      right in1[2048*i0] by (16, 1)
+    -> %0: f32 {{
+      store out0[16*i0 + 128*i1 + i2] = %0
+    }}
+  end
+  kernel gates
+    read in0: f32[{all}]
+    write out0: f32[{elements}]
+    for i0 in 0..{rows} {{
+      lanes i1 in 0..64 {{
+        %0: f32 = load in0[128*i0 + i1]
+        %1: f32 = load in0[128*i0 + i1 + {second}]
+        %2: f32 = sub %0, %1
+        %3: f32 = tanh %2
+        store out0[64*i0 + i1] = %3
+      }}
+    }}
+  end
+  call 0 (0, 2)
+  repeat i0 in 0..3 {{
+    call 1 (2[512*i0], 0, 3)
+    call 2 (3, 2[{next}])
+  }}
+  call 0 (2[1536], 1)
+end
+",
+            all = 128 * rows,
+        );
+        text::parse_program(&source).unwrap()
+    }
+
+    /// The calls in a round after the pass, which changes no result.
+    fn calls(program: &Program) -> usize {
+        let changed = join_cells(program.clone());
+        computes_the_same(program, &changed, 32768);
+        changed.steps.iter().map(|s| if let Step::Repeat(r) = s { r.steps.len() } else { 0 }).sum()
+    }
+
+    #[test]
+    fn product_and_gates_become_one_kernel_of_rounds_of_units() {
+        let program = program(2, 64, "512*i0 + 512");
+        assert_eq!(calls(&program), 1);
+        let joined = join_cells(program);
+        let kernel = joined.kernels.iter().find(|k| k.name == "product+gates").unwrap();
+        assert_eq!(kernel.parallel.as_ref().map(|p| p.extent), Some(4));
+    }
+
+    #[test]
+    fn what_writes_the_state_that_the_product_reads_stays_apart() {
+        assert_eq!(calls(&program(2, 64, "512*i0")), 2);
+    }
+
+    #[test]
+    fn gates_that_cross_units_or_have_many_rows_stay_apart() {
+        assert_eq!(calls(&program(2, 32, "512*i0 + 512")), 2);
+        assert_eq!(calls(&program(8, 64, "512*i0 + 512")), 2);
+    }
+}
