@@ -66,8 +66,9 @@ impl State {
         let in_call = |(maker, step): (usize, &Step)| {
             let Step::Call(call) = step else { return None };
             (0..call.buffers.len()).find_map(|parameter| {
+                let twin = twin_of(program, call, parameter)?;
                 let state = State::carried_by(program, number, (maker, call), parameter)?;
-                let places = state.places(program, repeat, call)?;
+                let places = state.places(program, repeat, twin)?;
                 Some((state, places))
             })
         };
@@ -92,12 +93,8 @@ impl State {
         (whole && begins && carried).then_some(State { repeat, buffer: section.buffer, elements, maker, parameter })
     }
 
-    /// Where the sequence has the states that the maker stores as well.
-    fn places(&self, program: &Program, repeat: &Repeat, maker: &Call) -> Option<Places> {
-        let kernel = &program.kernels[maker.kernel as usize];
-        let stored = only_store(kernel, self.parameter)?;
-        let is_same = |p: &usize| *p != self.parameter && only_store(kernel, *p).as_ref() == Some(&stored);
-        let section = &maker.buffers[(0..maker.buffers.len()).find(is_same)?];
+    /// Where a sequence has the states, of which the maker stores that of its round to `section`.
+    fn places(&self, program: &Program, repeat: &Repeat, section: &Section) -> Option<Places> {
         let buffer = &program.buffers[section.buffer as usize];
         let (state, rounds) = (i64::try_from(self.elements).ok()?, i64::try_from(repeat.count).ok()?);
         let begin = section.offset.constant;
@@ -190,6 +187,14 @@ impl State {
             repeat.steps[self.maker] = Step::Call(call);
         }
     }
+}
+
+/// Where a call stores the same as to a parameter.
+fn twin_of<'c>(program: &Program, call: &'c Call, parameter: usize) -> Option<&'c Section> {
+    let kernel = &program.kernels[call.kernel as usize];
+    let stored = only_store(kernel, parameter)?;
+    let is_same = |p: &usize| *p != parameter && only_store(kernel, *p).as_ref() == Some(&stored);
+    (0..call.buffers.len()).find(is_same).map(|twin| &call.buffers[twin])
 }
 
 /// Takes out all stores to a parameter.

@@ -159,10 +159,13 @@ pub(super) fn only_store(kernel: &Kernel, parameter: usize) -> Option<(Value, Af
             }
         }
     }
+    if kernel.buffers[parameter].usage != BufferUse::Write {
+        return None;
+    }
     let mut stores = BTreeMap::new();
     collect(&kernel.body, &mut stores);
     let [only] = &stores.remove(&BufferId(parameter as u32))?[..] else { return None };
-    (kernel.buffers[parameter].usage == BufferUse::Write).then(|| only.clone())
+    Some(only.clone())
 }
 
 #[cfg(test)]
