@@ -4,12 +4,15 @@
 //! sequence. With a round more that sequence begins with the first state, and the array that was carried is gone. A round then writes nothing that it reads
 //! elsewhere, so that kernels which read the old state and make the new one may become one (`join_cells`).
 
+use std::collections::BTreeMap;
+
 use super::LoopPass;
-use super::copied::{Copied, call_of};
+use super::copied::{Copied, call_of, counted};
 use super::plan_memory::is_arena;
 use super::share_states::{only_store, touches, writes};
 use crate::ir::loops::steps::{Repeat, each_section, remove_uncalled};
-use crate::ir::loops::{Affine, Block, BufferId, Call, Instruction, Program, Section, Step};
+use crate::ir::loops::{Affine, Block, BufferId, Call, Instruction, Kernel, LoopVar, Program, Section, Step};
+use crate::passes::lower::accesses::collect_extents;
 use crate::passes::lower::finish::Draft;
 
 /// The pass.
@@ -189,12 +192,26 @@ impl State {
     }
 }
 
-/// Where a call stores the same as to a parameter.
+/// Where a call stores the same as to all of a parameter.
 fn twin_of<'c>(program: &Program, call: &'c Call, parameter: usize) -> Option<&'c Section> {
     let kernel = &program.kernels[call.kernel as usize];
     let stored = only_store(kernel, parameter)?;
+    // What a round left as it was would be missing in the sequence.
+    if !fills(kernel, &stored.1, kernel.buffers[parameter].elements) {
+        return None;
+    }
     let is_same = |p: &usize| *p != parameter && only_store(kernel, *p).as_ref() == Some(&stored);
     (0..call.buffers.len()).find(is_same).map(|twin| &call.buffers[twin])
+}
+
+/// Whether a store reaches each of so many elements once.
+fn fills(kernel: &Kernel, address: &Affine, elements: u64) -> bool {
+    let mut extents: BTreeMap<LoopVar, u64> = kernel.parallel.iter().map(|p| (p.var, p.extent)).collect();
+    collect_extents(&kernel.body, &mut extents);
+    let digit = |(var, step): &(LoopVar, i64)| Some((*step, *extents.get(var)?));
+    let Some(mut digits) = address.terms.iter().map(digit).collect::<Option<Vec<_>>>() else { return false };
+    digits.sort_unstable();
+    address.constant == 0 && counted(digits.into_iter()) == Some(elements)
 }
 
 /// Takes out all stores to a parameter.

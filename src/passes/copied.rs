@@ -136,7 +136,7 @@ fn same_rows(a: &[Digit], b: &[Digit]) -> bool {
 }
 
 /// How many elements strides, ascending, count through without gap or repetition from 0 on.
-fn counted(digits: impl Iterator<Item = (i64, u64)>) -> Option<u64> {
+pub fn counted(digits: impl Iterator<Item = (i64, u64)>) -> Option<u64> {
     let mut next = 1u64;
     for (stride, extent) in digits {
         if u64::try_from(stride) != Ok(next) {
