@@ -48,10 +48,10 @@ impl AlignedBytes {
     }
 }
 
-/// Memory of huge pages, if there is enough to fill one and the system has them.
+/// Memory of huge pages, if there is enough to fill half of one and the system has them.
 #[cfg(target_os = "linux")]
 fn huge_pages(length: usize) -> Option<Memory> {
-    if length < HUGE {
+    if length < HUGE / 2 {
         return None;
     }
     let pages = MmapMut::map_anon(length.checked_next_multiple_of(HUGE)?.checked_add(HUGE)?).ok()?;
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn memory_that_lasts_is_zero_and_begins_at_a_line() {
-        for length in [0, 1, 100, (4 << 20) + 3] {
+        for length in [0, 1, 100, (1 << 20) + 5, (4 << 20) + 3] {
             let mut bytes = AlignedBytes::lasting(length);
             assert_eq!(bytes.as_ref().len(), length);
             assert!(bytes.as_ref().iter().all(|b| *b == 0));

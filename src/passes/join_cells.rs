@@ -134,7 +134,10 @@ impl Panels {
             });
             kernel.body = one_loop(matrix, matrices as u64, body);
         }
-        Kernel { parallel: Some(ParallelLoop { var: self.var, extent: rounds as u64, grain: 1 }), ..kernel }
+        Kernel {
+            parallel: Some(ParallelLoop { var: self.var, extent: rounds as u64, grain: 1, reverse: false }),
+            ..kernel
+        }
     }
 }
 
@@ -204,7 +207,7 @@ impl Lanes {
             None => body,
         };
         let extent = (self.extent / width) as u64;
-        Kernel { parallel: Some(ParallelLoop { var: round, extent, grain: 1 }), ..kernel }
+        Kernel { parallel: Some(ParallelLoop { var: round, extent, grain: 1, reverse: false }), ..kernel }
     }
 
     /// Makes of the loop that of one round.

@@ -43,6 +43,7 @@ pub mod store_joined;
 pub mod store_packed;
 pub mod strips;
 pub mod tile;
+mod zigzag;
 
 #[cfg(test)]
 mod tests;
@@ -177,5 +178,6 @@ pub const LOOP_PASSES: &[LoopPass] = &[
     join_cells::PASS,
     copy_early::PASS,
     join_kernels::PASS,
+    zigzag::PASS,
     plan_memory::PASS,
 ];

@@ -207,7 +207,7 @@ pub fn columns_into_rows() {
             let x = k.buffer("x", dtype, 64 * 64, BufferUse::Read);
             let y = k.buffer("y", dtype, 64 * 64, BufferUse::Update);
             let block = k.variable();
-            let parallel = ParallelLoop { var: block, extent: 2, grain: 1 };
+            let parallel = ParallelLoop { var: block, extent: 2, grain: 1, reverse: false };
             let last = if stride < 0 { 64 * 60 } else { 0 };
             check(k.finish("turn", Some(parallel), |b| {
                 b.for_each(columns, |b, column| {

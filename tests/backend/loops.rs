@@ -117,19 +117,21 @@ pub fn folds_of_every_dtype() {
 
 #[test]
 pub fn a_parallel_loop_runs_its_range() {
-    let mut k = KernelBuilder::new();
-    let x = k.buffer("x", DType::F32, 9 * 10, BufferUse::Update);
-    let var = k.variable();
-    check(k.finish("rows", Some(ParallelLoop { var, extent: 9, grain: 2 }), |b| {
-        b.lanes(10, |b, i| {
-            let at = Affine::scaled(var, 10).plus(i, 1);
-            let v = b.load(x, at.clone());
-            let row = b.index(Affine::scaled(var, 1));
-            let row = b.convert(row, DType::F32);
-            let sum = b.map(F::Add, &[v, row]);
-            b.store(x, at, sum);
-        });
-    }));
+    for reverse in [false, true] {
+        let mut k = KernelBuilder::new();
+        let x = k.buffer("x", DType::F32, 9 * 10, BufferUse::Update);
+        let var = k.variable();
+        check(k.finish("rows", Some(ParallelLoop { var, extent: 9, grain: 2, reverse }), |b| {
+            b.lanes(10, |b, i| {
+                let at = Affine::scaled(var, 10).plus(i, 1);
+                let v = b.load(x, at.clone());
+                let row = b.index(Affine::scaled(var, 1));
+                let row = b.convert(row, DType::F32);
+                let sum = b.map(F::Add, &[v, row]);
+                b.store(x, at, sum);
+            });
+        }));
+    }
 }
 
 /// More values than registers, of both kinds: sums of everything, last loaded first used, from buffers of different strides.

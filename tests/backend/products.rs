@@ -142,7 +142,7 @@ pub fn tiles_in_loops() {
     let bias = k.buffer("bias", DType::F32, columns, BufferUse::Read);
     let y = k.buffer("y", DType::F32, rows * columns, BufferUse::Write);
     let block = k.variable();
-    let parallel = ParallelLoop { var: block, extent: 3, grain: 1 };
+    let parallel = ParallelLoop { var: block, extent: 3, grain: 1, reverse: false };
     check(k.finish("tiles", Some(parallel), |b| {
         b.for_each(3, |b, panel| {
             let (row, column) = (b.variable(), b.variable());
@@ -182,7 +182,7 @@ fn nest(panels: u64, strips: u64, depth: u64, stored: u64, dependent: bool) -> K
     let w = k.buffer("w", DType::F32, width * depth, BufferUse::Read);
     let y = k.buffer("y", DType::F32, height * width, BufferUse::Update);
     let block = k.variable();
-    let parallel = ParallelLoop { var: block, extent: blocks, grain: 1 };
+    let parallel = ParallelLoop { var: block, extent: blocks, grain: 1, reverse: false };
     let first = move |strip: LoopVar, row: i64| {
         Affine::scaled(block, (rows * strips) as i64 * row).plus(strip, rows as i64 * row)
     };

@@ -15,7 +15,7 @@ fn scale(rows: u64, grain: u64) -> Kernel {
     let factor = k.buffer("factor", DType::F32, 50, BufferUse::Read);
     let y = k.buffer("y", DType::F32, rows * 50, BufferUse::Write);
     let var = k.variable();
-    k.finish("scale", Some(ParallelLoop { var, extent: rows, grain }), |b| {
+    k.finish("scale", Some(ParallelLoop { var, extent: rows, grain, reverse: false }), |b| {
         b.lanes(50, |b, i| {
             let v = b.load(x, Affine::scaled(var, 50).plus(i, 1));
             let f = b.load(factor, Affine::scaled(i, 1));

@@ -7,7 +7,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use rustc_hash::FxHashMap;
 
 use super::value::{Slot, constant_bits, pack_lanes, pack_type, scalar_type};
-use crate::ir::loops::{Affine, Block, Instruction, Kernel, LoopVar, Value};
+use crate::ir::loops::{Affine, Block, Instruction, Kernel, LoopVar, ParallelLoop, Value};
 use crate::ir::types::DType;
 
 /// What cannot be lowered.
@@ -107,24 +107,27 @@ impl<'k> Lowering<'_, 'k> {
         let kernel = self.kernel;
         match &kernel.parallel {
             None => self.block(&kernel.body)?,
-            Some(parallel) => self.range_loop(parallel.var, begin, end, &kernel.body)?,
+            Some(parallel) => self.range_loop(parallel, begin, end, &kernel.body)?,
         }
         self.builder.ins().return_(&[]);
         Ok(())
     }
 
     /// A loop over a range that is known at run time only and may be empty.
-    fn range_loop(&mut self, var: LoopVar, begin: clif::Value, end: clif::Value, body: &Block) -> Lowered {
+    fn range_loop(&mut self, parallel: &ParallelLoop, begin: clif::Value, end: clif::Value, body: &Block) -> Lowered {
         let (head, exit) = (self.builder.create_block(), self.builder.create_block());
-        let index = self.builder.append_block_param(head, types::I64);
+        // Upwards it is the index of the round, backwards of the one before.
+        let at = self.builder.append_block_param(head, types::I64);
+        let first = if parallel.reverse { end } else { begin };
         let some = self.builder.ins().icmp(IntCC::UnsignedLessThan, begin, end);
-        self.builder.ins().brif(some, head, &[BlockArg::Value(begin)], exit, &[]);
+        self.builder.ins().brif(some, head, &[BlockArg::Value(first)], exit, &[]);
         self.builder.switch_to_block(head);
-        self.scope.push((var, Binding::Register(index)));
+        let next = self.builder.ins().iadd_imm_s(at, if parallel.reverse { -1 } else { 1 });
+        let (index, rest) = if parallel.reverse { (next, (begin, next)) } else { (at, (next, end)) };
+        self.scope.push((parallel.var, Binding::Register(index)));
         self.block(body)?;
         self.scope.pop();
-        let next = self.builder.ins().iadd_imm_s(index, 1);
-        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, next, end);
+        let more = self.builder.ins().icmp(IntCC::UnsignedLessThan, rest.0, rest.1);
         self.builder.ins().brif(more, head, &[BlockArg::Value(next)], exit, &[]);
         self.builder.switch_to_block(exit);
         Ok(())

@@ -128,7 +128,8 @@ impl Machine<'_> {
         let kernel = self.kernel;
         match &kernel.parallel {
             None => self.block(&kernel.body),
-            Some(parallel) => (begin..end).try_for_each(|i| {
+            Some(parallel) => (begin..end).try_for_each(|round| {
+                let i = if parallel.reverse { begin + end - 1 - round } else { round };
                 self.set_variable(parallel.var, i);
                 self.block(&kernel.body)
             }),

@@ -74,6 +74,8 @@ pub struct ParallelLoop {
     pub extent: u64,
     /// Iterations of one chunk, from the shapes alone.
     pub grain: u64,
+    /// Whether a range of iterations is gone through from its end down to its beginning.
+    pub reverse: bool,
 }
 
 /// A function from buffers to buffers.

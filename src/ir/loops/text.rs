@@ -189,7 +189,8 @@ impl<'a> Printer<'a> {
         }
         if let Some(p) = &kernel.parallel {
             let var = self.variable(p.var);
-            self.line(format_args!("parallel {var} in 0..{} grain {}", p.extent, p.grain))?;
+            let direction = if p.reverse { " backwards" } else { "" };
+            self.line(format_args!("parallel {var} in 0..{} grain {}{direction}", p.extent, p.grain))?;
         }
         kernel.body.instructions.iter().try_for_each(|i| self.instruction(i))?;
         self.depth -= 1;

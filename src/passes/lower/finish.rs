@@ -76,7 +76,7 @@ pub fn parallelise(kernel: &mut Kernel) {
     let grain = CHUNK_WORK.div_ceil(each).clamp(1, extent);
     let Some(Instruction::For { body, .. }) = kernel.body.instructions.pop() else { return };
     kernel.body.instructions.extend(body.instructions);
-    kernel.parallel = Some(ParallelLoop { var, extent, grain });
+    kernel.parallel = Some(ParallelLoop { var, extent, grain, reverse: false });
 }
 
 /// Whether an instruction may run once for each round instead of once.

@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::{Binding, Bound, Lane, Lowered, Lowering};
 use crate::codegen::x86::machine::{Condition, Instruction as Machine, Label, Virtual};
-use crate::ir::loops::{Affine, Block, Instruction, LoopVar, Value};
+use crate::ir::loops::{Affine, Block, Instruction, LoopVar, ParallelLoop, Value};
 
 /// Bodies of at most so many instructions are written several times in a round of a vector loop.
 const SHORT: usize = 12;
@@ -56,15 +56,23 @@ impl Lowering<'_> {
     }
 
     /// The rounds of the parallel loop that this call shall do; none if its end is not after its beginning.
-    pub(super) fn range(&mut self, var: LoopVar, body: &Block) -> Lowered {
-        let (register, end) = (self.parameter(1), self.parameter(2));
+    pub(super) fn range(&mut self, parallel: &ParallelLoop, body: &Block) -> Lowered {
+        let (begin, end) = (self.parameter(1), self.parameter(2));
         let exit = self.label();
-        self.compare(register, end);
+        self.compare(begin, end);
         self.push(Machine::Jump { condition: Condition::NotBelow, to: exit });
         let head = self.begin_loop();
-        self.with_variable(var, Binding::Register(register, 0), |this| this.block(body))?;
-        self.add(register, 1);
-        self.compare(register, end);
+        let round = |this: &mut Self, index| {
+            this.with_variable(parallel.var, Binding::Register(index, 0), |this| this.block(body))
+        };
+        if parallel.reverse {
+            self.add(end, -1);
+            round(self, end)?;
+        } else {
+            round(self, begin)?;
+            self.add(begin, 1);
+        }
+        self.compare(begin, end);
         self.end_loop(head);
         self.push(Machine::Label(exit));
         Ok(())

@@ -118,7 +118,7 @@ impl Lowering<'_> {
         let kernel = self.kernel;
         match &kernel.parallel {
             None => self.block(&kernel.body),
-            Some(parallel) => self.range(parallel.var, &kernel.body),
+            Some(parallel) => self.range(parallel, &kernel.body),
         }
     }
 

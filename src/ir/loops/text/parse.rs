@@ -346,7 +346,8 @@ impl Parser {
             true => {
                 let (var, extent) = self.range()?;
                 self.word("grain")?;
-                Some(ParallelLoop { var, extent, grain: self.number()? })
+                let grain = self.number()?;
+                Some(ParallelLoop { var, extent, grain, reverse: self.takes_word("backwards") })
             }
             false => None,
         };
