@@ -39,6 +39,11 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
         "what convolutions are made of",
     ),
     ("src/passes/gather_sums.rs", &["contract"], "the sum that it gathers"),
+    (
+        "src/passes/project_tables.rs",
+        &["broadcast", "contract", "gather", "map", "transpose"],
+        "picked rows, and what is computed of each",
+    ),
     ("src/passes/keep.rs", &["contract", "convolve", "convolve_kernel", "map"], "what is dear to compute again"),
     ("src/passes/recompute.rs", &["map"], "what a mask says of a maximum"),
     ("src/passes/recompute/", &["pad", "winograd"], "copies with borders and transforms, cheap to make again"),

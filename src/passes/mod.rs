@@ -34,6 +34,7 @@ pub mod keep;
 pub mod lower;
 mod pad_rows;
 pub mod plan_memory;
+pub mod project_tables;
 pub mod recompute;
 mod reuse_rounds;
 pub mod segment;
@@ -137,6 +138,7 @@ impl GraphPass {
 
 /// The passes on the tensor graph, in the order in which they run.
 pub const GRAPH_PASSES: &[GraphPass] = &[
+    project_tables::PASS,
     attention::PASS,
     autodiff::PASS,
     keep::PASS,
