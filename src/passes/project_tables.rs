@@ -63,6 +63,8 @@ struct Picked {
     rank: usize,
     /// Whether the table was made by this pass.
     is_moved: bool,
+    /// Whether the table is the same in many calls.
+    stays: bool,
 }
 
 impl Picked {
@@ -79,7 +81,7 @@ struct Pass<'f> {
     picked: FxHashMap<ValueId, Picked>,
     /// What some gradient is taken by: what is computed of it has to be computed of it.
     sources: FxHashSet<ValueId>,
-    /// For each node, whether it is the same in many calls.
+    /// For each node of the old graph, whether it is the same in many calls.
     stays: Vec<bool>,
 }
 
@@ -91,9 +93,7 @@ impl<'f> Pass<'f> {
         let mut stays: Vec<bool> = Vec::with_capacity(graph.len());
         for (_, node) in graph.nodes() {
             stays.push(match &node.op {
-                Op::Argument(argument) => {
-                    ahead && matches!(function.arguments[argument.index as usize].role, Role::Parameter | Role::State)
-                }
+                Op::Argument(argument) => ahead && function.arguments[argument.index as usize].role == Role::Parameter,
                 _ => node.inputs.iter().all(|v| stays[v.node.0 as usize]),
             });
         }
@@ -119,7 +119,8 @@ impl<'f> Pass<'f> {
                 let inputs = self.rewriter.inputs(node);
                 let [table, index] = inputs[..] else { return None };
                 let rank = self.rewriter.builder.type_of(index).rank();
-                Some(Picked { table, index, axis: gather.axis, rank, is_moved: false })
+                let stays = self.stays(node.inputs[0]);
+                Some(Picked { table, index, axis: gather.axis, rank, is_moved: false, stays })
             }
             Op::Transpose(transpose) => self.transposed(node, transpose),
             _ => None,
@@ -168,7 +169,10 @@ impl<'f> Pass<'f> {
         if contract.result.get(axis..axis + picked.rank) != Some(labels) || labels.iter().any(|l| other.contains(l)) {
             return None;
         }
-        if !self.pays(node, &picked, operand, own, &contract.result)? {
+        let stays = picked.stays && self.stays(node.inputs[1 - operand]);
+        let sizes = self.function.graph.type_of(node.inputs[operand]).sizes()?;
+        let summed = own.iter().zip(sizes).filter(|(label, _)| !contract.result.contains(label)).map(|(_, n)| n);
+        if !self.pays(&picked, summed.product(), stays)? {
             return None;
         }
         let row = 1 + contract.left.iter().chain(&contract.right).max()?;
@@ -181,30 +185,21 @@ impl<'f> Pass<'f> {
         };
         let [left, right] = labels;
         let table = self.rewriter.builder.add_one(Contract { left, right, result }.canonical(), &operands).ok()?;
-        Some(Picked { table, axis, is_moved: true, ..picked })
+        Some(Picked { table, axis, is_moved: true, stays, ..picked })
     }
 
     /// Whether the product with a table computes less than that with the slices picked from it, or nothing in most calls.
-    fn pays(&self, node: &Node, picked: &Picked, operand: usize, own: &[u32], result: &[u32]) -> Option<bool> {
+    fn pays(&self, picked: &Picked, summed: usize, stays: bool) -> Option<bool> {
         let builder = &self.rewriter.builder;
         let picks = builder.type_of(picked.index).elements()?;
         let rows = builder.type_of(picked.table).sizes()?[picked.axis];
-        let sizes = self.function.graph.type_of(node.inputs[operand]).sizes()?;
-        let summed: usize =
-            own.iter().zip(&sizes).filter(|(label, _)| !result.contains(label)).map(|(_, n)| n).product();
-        let stays = node.inputs.iter().all(|input| self.stays(*input));
-        let is_small = rows <= picks / 2 || (stays && rows <= 2 * summed);
-        Some(picked.rank > 0 && summed >= SHORTEST_SUM && is_small)
+        // A table that is kept has at most twice the rows of the weights for which it stands.
+        Some(summed >= SHORTEST_SUM && (rows <= picks / 2 || (stays && rows <= 2 * summed)))
     }
 
-    /// Whether a value of the old graph, or the table from which it is picked, is the same in many calls.
+    /// Whether a value of the old graph is the same in many calls.
     fn stays(&self, value: ValueId) -> bool {
-        let node = self.function.graph.node(value.node);
-        match (&node.op, self.picked.contains_key(&value)) {
-            (Op::Gather(_), true) => self.stays(node.inputs[0]),
-            (_, true) => node.inputs.iter().all(|input| self.stays(*input)),
-            (_, false) => self.stays[value.node.0 as usize],
-        }
+        self.stays[value.node.0 as usize]
     }
 
     /// A function of each element of a table's product and of values that do not depend on the row.
@@ -215,7 +210,7 @@ impl<'f> Pass<'f> {
             return None;
         }
         let shape = self.rewriter.builder.shape_of(picked.table);
-        let mut inputs = Vec::with_capacity(node.inputs.len());
+        let (mut inputs, mut stays) = (Vec::with_capacity(node.inputs.len()), picked.stays);
         for input in &node.inputs {
             inputs.push(match self.picked.contains_key(input) {
                 true => picked.table,
@@ -227,11 +222,12 @@ impl<'f> Pass<'f> {
                     }
                     let before = |axis: &usize| if *axis < picked.axis { *axis } else { axis + 1 - picked.rank };
                     let value = self.rewriter.value(made.inputs[0]);
+                    stays &= self.stays(made.inputs[0]);
                     self.rewriter.builder.broadcast_axes(value, &shape, axes.iter().map(before).collect()).ok()?
                 }
             });
         }
         let table = self.rewriter.builder.add_one(node.op.clone(), &inputs).ok()?;
-        Some(Picked { table, ..picked })
+        Some(Picked { table, stays, ..picked })
     }
 }
