@@ -9,8 +9,10 @@ import numpy as np
 import workloads
 
 HERE = workloads.ROOT / "benches" / "peers"
+# The program of the peers that are Rust libraries, which `benches/run` builds.
+RUST = workloads.ROOT / "target" / "bench-peers" / "release" / "peers"
 
-# Name, program, variant, and what it is for: training, inference, or images alone.
+# Name, program, variant, and what it is for: training, inference, images, or one of the two on dense layers alone.
 PEERS = (
     ("PyTorch eager", "torch_peer.py", "eager", ("train", "infer")),
     ("PyTorch channels last", "torch_peer.py", "channels_last", ("images",)),
@@ -18,6 +20,9 @@ PEERS = (
     ("JAX", "jax_peer.py", "jit", ("train", "infer")),
     ("ONNX Runtime", "onnx_peer.py", "onnxruntime", ("infer",)),
     ("OpenVINO", "onnx_peer.py", "openvino", ("infer",)),
+    ("tract", RUST, "tract", ("infer",)),
+    ("candle", RUST, "candle", ("infer dense",)),
+    ("burn", RUST, "burn", ("train dense", "infer dense")),
 )
 
 
@@ -118,13 +123,27 @@ class Nnc(Contestant):
 def peers_of(workload):
     """The peers that take part in a workload."""
     kinds = {workload.entry} | ({"images"} if workload.images else set())
-    return [peer for peer in PEERS if kinds & set(peer[3])]
+    if workload.network.startswith("mlp"):
+        kinds.add(f"{workload.entry} dense")
+    return [peer for peer in PEERS if kinds & set(peer[3]) and (peer[1] != RUST or RUST.exists())]
 
 
 def start(peer, workload, weights, inputs, threads, folder):
     """Starts a peer's process; it gets ready while others do."""
     name, program, variant, _ = peer
     given = [f"{name}={path}" for name, path in inputs.items()]
-    command = [sys.executable, HERE / program, variant, workload.key, weights, threads, *given]
-    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    if variant == "tract":
+        write_graph(workload, weights)
+    command = [program] if program == RUST else [sys.executable, HERE / program]
+    command += [variant, workload.key, weights, threads, *given]
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
     return Contestant(name, command, folder / f"{re.sub('[^a-z]+', '-', name.lower())}.log", limits)
+
+
+def write_graph(workload, weights):
+    """Writes the graph of ONNX that the Python peers make for themselves beside the weights."""
+    import onnx_networks
+    import talk
+
+    model, _ = onnx_networks.model(workload, talk.weights_of(weights))
+    weights.with_name("model.onnx").write_bytes(model.SerializeToString())

@@ -10,6 +10,9 @@ COLORS = {
     "JAX": "#2e86ab",
     "ONNX Runtime": "#6a994e",
     "OpenVINO": "#5c4d7d",
+    "tract": "#8d6e63",
+    "candle": "#00a896",
+    "burn": "#c1121f",
 }
 
 
@@ -90,7 +93,7 @@ def picture(results):
     bottom = top + row * len(ratios)
     shapes = [f'<text x="{left}" y="18">time of each peer / time of nnc: right of 1, nnc is faster</text>']
     for i, (name, color) in enumerate(COLORS.items()):
-        x = 20 + 140 * i
+        x = 20 + 103 * i
         shapes.append(f'<circle cx="{x}" cy="36" r="5" fill="{color}"/><text x="{x + 9}" y="40">{html.escape(name)}</text>')
     for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
         if low <= tick <= high:
