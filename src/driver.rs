@@ -7,6 +7,7 @@ mod average;
 pub mod bytes;
 mod dump;
 mod error;
+mod fields;
 mod fit;
 mod format;
 pub mod header;
@@ -22,14 +23,14 @@ mod tune;
 
 use std::path::Path;
 
-use crate::diag::{Diagnostic, FileId, Severity, Sources, nearest};
+use crate::diag::{Diagnostic, FileId, Severity, Sources};
 use crate::frontend::files::read_source;
 use crate::frontend::model::{CheckedModel, SET_ROWS};
 use crate::frontend::{Project, check};
 use crate::ir::cost::{Cost, cost};
 use crate::ir::dim::{Dim, Sizes, Symbol};
 use crate::ir::graph::{Function, Role};
-use crate::ir::types::{DType, TensorType};
+use crate::ir::types::TensorType;
 use crate::passes::Limits;
 
 pub use dump::Stage;
@@ -251,50 +252,6 @@ impl Compiled {
         }
     }
 
-    /// The number of rows in `fields`, after checking that each field is declared, has the declared dtype, and holds whole rows, as many as the others.
-    ///
-    /// # Errors
-    /// The first field that does not fit.
-    pub fn rows_of(&self, fields: &[(&str, Slice<'_>)]) -> Result<usize, Error> {
-        let one = self.sizes(1)?;
-        let mut rows: Option<(usize, &str)> = None;
-        for (name, slice) in fields {
-            let wrong = |reason: String| Error::Field { field: (*name).to_string(), reason };
-            let Some(field) = self.model.fields.iter().find(|f| f.name == *name) else {
-                let near = nearest(name, self.model.fields.iter().map(|f| f.name.as_str()));
-                let hint = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-                return Err(wrong(format!("the model declares no such input or target{hint}")));
-            };
-            if slice.dtype() != field.ty.dtype.storage() {
-                return Err(wrong(format!("declared as {}, given as {}", field.ty, slice.dtype())));
-            }
-            let row = field.ty.substitute(&one).and_then(|t| t.elements()).map(|n| n * field.ty.dtype.bytes());
-            let row = row.ok_or_else(|| wrong(format!("{} is too large", field.ty)))?;
-            check_classes(field.ty.dtype, *slice).map_err(wrong)?;
-            let batched = field.ty.shape.iter().any(|d| self.batch_symbol().is_some_and(|b| d.symbols().contains(&b)));
-            if row == 0 {
-                continue;
-            }
-            if slice.bytes().len() % row != 0 || (!batched && slice.bytes().len() != row) {
-                return Err(wrong(format!(
-                    "declared as {}: {} bytes are not whole rows of {row}",
-                    field.ty,
-                    slice.bytes().len()
-                )));
-            }
-            let found = slice.bytes().len() / row;
-            match rows {
-                _ if !batched => {}
-                None => rows = Some((found, name)),
-                Some((expected, other)) if expected != found => {
-                    return Err(wrong(format!("has {found} rows, but `{other}` has {expected}")));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(rows.map_or_else(|| self.nominal_rows(), |(n, _)| n))
-    }
-
     /// The symbolic function of an entry.
     ///
     /// # Errors
@@ -382,16 +339,4 @@ fn lay_out(order: Order, tensors: &[(&str, Option<TensorType>, bool)]) -> Result
     }
     let known = tensors.iter().filter_map(|(path, ty, trained)| ty.as_ref().map(|t| (*path, t, *trained)));
     Layout::new(order, known).map_err(|path| Error::Sizes(format!("the size of `{path}` is not known")))
-}
-
-/// Checks that labels are in their class range.
-fn check_classes(dtype: DType, slice: Slice<'_>) -> Result<(), String> {
-    let DType::Index { classes } = dtype else { return Ok(()) };
-    for (row, label) in slice.bytes().chunks_exact(4).enumerate() {
-        let label = i32::from_le_bytes([label[0], label[1], label[2], label[3]]);
-        if label < 0 || label as u32 >= classes {
-            return Err(format!("label {label} at position {row} is outside 0..{classes}"));
-        }
-    }
-    Ok(())
 }

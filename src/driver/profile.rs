@@ -76,7 +76,7 @@ impl Session {
         turns: usize,
         by_kernel: bool,
     ) -> Result<Profile, Error> {
-        let rows = self.compiled().rows_of(fields)?;
+        let rows = self.rows_of(fields)?;
         if entry == Entry::TrainStep {
             // All turns are the same step; before the first there is none, and optimizers would divide by 0.
             self.set_step(self.step() + 1);

@@ -3,9 +3,9 @@
 //! Entry points are compiled when first called with a batch size, and kept. This is the only place of the crate
 //! that knows what a call of generated code takes; [`super::profile`] calls the kernels of an entry one by one.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
-use crate::codegen::{self, Loaded, Target};
+use crate::codegen::{self, EntryFunction, Loaded, Target};
 use crate::diag::nearest;
 use crate::ir::graph::{Function, ResultRole, Role};
 use crate::ir::loops::Program;
@@ -14,6 +14,7 @@ use crate::passes::{self, Limits};
 
 use super::bytes::AlignedBytes;
 use super::error::Error;
+use super::fields::Fields;
 use super::fit::Excess;
 use super::layout::{Layout, Slot};
 use super::slice::{Output, Slice};
@@ -56,12 +57,32 @@ pub(super) struct LoadedEntry {
     pub function: Function,
     pub program: Program,
     pub code: Box<dyn Loaded>,
+    /// The code's entry point.
+    call: EntryFunction,
+    /// Where each of the function's arguments comes from.
+    given: Vec<Given>,
+    /// The results that are no updates, of which every call makes new ones.
+    results: Vec<Output>,
     /// What it takes behind the function's arguments and results.
     handed: Option<Handed>,
 }
 
+/// Where an argument comes from.
+enum Given {
+    /// The caller, by the argument's name.
+    Field,
+    /// So many bytes into the parameters.
+    Parameter(usize),
+    /// So many bytes into the optimizer's states.
+    Optimizer(usize),
+    Seed,
+    Step,
+    Epoch,
+}
+
 /// What is computed of the parameters ahead of calls.
 struct Handed {
+    call: EntryFunction,
     program: Program,
     blocks: Vec<AlignedBytes>,
     /// The [`Session::changes`] up to which the blocks are right.
@@ -80,12 +101,13 @@ pub(super) struct Run<'a> {
 /// A compiled model with weights.
 pub struct Session {
     compiled: Compiled,
+    fields: Fields,
     pool: Option<nn_rt::Pool>,
     layout: Layout,
     parameters: Box<dyn Storage>,
     optimizer_layout: Layout,
     optimizer: AlignedBytes,
-    entries: HashMap<(Entry, usize), LoadedEntry>,
+    entries: FxHashMap<(Entry, usize), LoadedEntry>,
     workspace: AlignedBytes,
     /// How often parameters may have changed.
     changes: u64,
@@ -103,12 +125,13 @@ impl Session {
         let layout = compiled.parameter_layout()?;
         let optimizer_layout = compiled.optimizer_layout()?;
         let mut session = Session {
+            fields: Fields::new(&compiled)?,
             pool: (threads > 1).then(|| nn_rt::Pool::new(threads)),
             parameters: Box::new(AlignedBytes::lasting(layout.bytes())),
             optimizer: AlignedBytes::lasting(optimizer_layout.bytes()),
             layout,
             optimizer_layout,
-            entries: HashMap::new(),
+            entries: FxHashMap::default(),
             workspace: AlignedBytes::zeroed(0),
             changes: 0,
             seed: 0,
@@ -258,7 +281,7 @@ impl Session {
     /// # Errors
     /// If a field is missing or does not fit, or the model has no training step.
     pub fn train_step(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
-        let rows = self.compiled.rows_of(fields)?;
+        let rows = self.fields.rows_of(fields)?;
         let before = self.step;
         self.step += 1;
         let outputs = self.call(Entry::TrainStep, rows, fields).inspect_err(|_| self.step = before)?;
@@ -270,7 +293,7 @@ impl Session {
     /// # Errors
     /// As [`train_step`](Self::train_step).
     pub fn evaluate(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
-        let rows = self.compiled.rows_of(fields)?;
+        let rows = self.fields.rows_of(fields)?;
         let outputs = self.call(Entry::Eval, rows, fields)?;
         Ok(self.report(Entry::Eval, rows, &outputs))
     }
@@ -283,7 +306,7 @@ impl Session {
         if self.compiled.model().entries.whole().is_none() {
             return Ok((self.evaluate(fields)?, Vec::new()));
         }
-        let rows = self.compiled.rows_of(fields)?;
+        let rows = self.fields.rows_of(fields)?;
         let mut outputs = self.call(Entry::Gather, rows, fields)?;
         let report = self.report(Entry::Gather, rows, &outputs);
         let gathered = outputs.split_off(report.losses.len() + report.metrics.len());
@@ -309,12 +332,20 @@ impl Session {
         self.call(Entry::Finish, rows, gathered)
     }
 
+    /// The rows of a batch, whose fields all fit.
+    ///
+    /// # Errors
+    /// The first field that does not fit.
+    pub(super) fn rows_of(&self, fields: &[(&str, Slice<'_>)]) -> Result<usize, Error> {
+        self.fields.rows_of(fields)
+    }
+
     /// The model's outputs for a batch.
     ///
     /// # Errors
     /// As [`train_step`](Self::train_step).
     pub fn infer(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
-        let rows = self.compiled.rows_of(fields)?;
+        let rows = self.fields.rows_of(fields)?;
         self.call(Entry::Infer, rows, fields)
     }
 
@@ -334,7 +365,10 @@ impl Session {
         let programs: Vec<Program> =
             [Some(&program), ahead.as_ref().map(|a| &a.program)].into_iter().flatten().cloned().collect();
         let code = codegen::backends()[0].jit(&programs)?;
+        let entry_of = |name: &str| code.entry(name).expect("the program was compiled under its name");
+        let call = entry_of(&function.name);
         let handed = ahead.map(|ahead| Handed {
+            call: entry_of(&ahead.program.name),
             blocks: ahead.handed.iter().map(|(dtype, n)| AlignedBytes::lasting(*n as usize * dtype.bytes())).collect(),
             program: ahead.program,
             as_of: None,
@@ -342,8 +376,25 @@ impl Session {
         if self.workspace.as_ref().len() < workspace_bytes {
             self.workspace = AlignedBytes::lasting(workspace_bytes);
         }
-        self.entries.insert((entry, rows), LoadedEntry { function, program, code, handed });
+        let given = self.given(&function);
+        let results = results_of(&function);
+        self.entries.insert((entry, rows), LoadedEntry { function, program, code, call, given, results, handed });
         Ok(())
+    }
+
+    /// Where a function's arguments come from.
+    fn given(&self, function: &Function) -> Vec<Given> {
+        let offset =
+            |layout: &Layout, name: &str| layout.find(name).expect("every argument of this role has a slot").offset;
+        let given = function.arguments.iter().map(|argument| match argument.role {
+            Role::Input | Role::Target => Given::Field,
+            Role::Parameter | Role::State => Given::Parameter(offset(&self.layout, &argument.name)),
+            Role::OptimizerState => Given::Optimizer(offset(&self.optimizer_layout, &argument.name)),
+            Role::Seed => Given::Seed,
+            Role::Step => Given::Step,
+            Role::Epoch => Given::Epoch,
+        });
+        given.collect()
     }
 
     /// Where each buffer of a compiled entry point lies in its workspace, and from which step to which; empty if it has not been compiled.
@@ -365,11 +416,10 @@ impl Session {
 
     fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
         let ((), outputs) = self.with_pointers(entry, rows, fields, |loaded, run| {
-            let function = loaded.code.entry(&loaded.function.name).expect("the program was compiled under its name");
             let pool = run.pool.map_or(std::ptr::null(), nn_rt::Pool::as_ptr);
             // SAFETY: the program's pointers are, in order, its function's arguments and its results that are no updates, as `Run`
             // promises; so is the workspace. The pool outlives the call.
-            unsafe { function(run.pointers.as_ptr(), run.workspace, pool) };
+            unsafe { (loaded.call)(run.pointers.as_ptr(), run.workspace, pool) };
         })?;
         Ok(outputs)
     }
@@ -395,26 +445,22 @@ impl Session {
 
         let parameters = (*self.parameters).as_mut();
         let optimizer = self.optimizer.as_mut();
-        let mut pointers: Vec<*mut u8> = Vec::with_capacity(loaded.function.arguments.len() + 4);
-        for argument in &loaded.function.arguments {
-            let known = "every argument of this role has a slot";
-            pointers.push(match argument.role {
-                Role::Input | Role::Target => find_field(&argument.name, fields)?.bytes().as_ptr().cast_mut(),
-                Role::Parameter | Role::State => {
-                    parameters[self.layout.find(&argument.name).expect(known).offset..].as_mut_ptr()
-                }
-                Role::OptimizerState => {
-                    optimizer[self.optimizer_layout.find(&argument.name).expect(known).offset..].as_mut_ptr()
-                }
-                Role::Seed => seed.as_ptr().cast_mut().cast(),
-                Role::Step => (&raw const step).cast_mut().cast(),
-                Role::Epoch => (&raw const epoch).cast_mut().cast(),
+        let handed = loaded.handed.as_ref().map_or(&[][..], |handed| &handed.blocks);
+        let count = loaded.given.len() + loaded.results.len() + handed.len();
+        let mut pointers: Vec<*mut u8> = Vec::with_capacity(count);
+        for (given, argument) in loaded.given.iter().zip(&loaded.function.arguments) {
+            pointers.push(match given {
+                Given::Field => find_field(&argument.name, fields)?.bytes().as_ptr().cast_mut(),
+                Given::Parameter(offset) => parameters[*offset..].as_mut_ptr(),
+                Given::Optimizer(offset) => optimizer[*offset..].as_mut_ptr(),
+                Given::Seed => seed.as_ptr().cast_mut().cast(),
+                Given::Step => (&raw const step).cast_mut().cast(),
+                Given::Epoch => (&raw const epoch).cast_mut().cast(),
             });
         }
-        let mut outputs = results_of(&loaded.function);
+        let mut outputs: Vec<Output> = loaded.results.iter().map(Output::fresh).collect();
         pointers.extend(outputs.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
-        let handed = loaded.handed.iter().flat_map(|h| &h.blocks);
-        pointers.extend(handed.map(|block| block.as_ref().as_ptr().cast_mut()));
+        pointers.extend(handed.iter().map(|block| block.as_ref().as_ptr().cast_mut()));
         // `rows_of` and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
         // of the two blocks have the bytes of their types by `Layout`; results were allocated from their types; the
         // three scalars live until `run` returns. Memory behind shared slices and scalars is only read: compiled
@@ -438,11 +484,10 @@ impl Session {
         }
         pointers.resize(handed.program.pointers as usize - handed.blocks.len(), std::ptr::null_mut());
         pointers.extend(handed.blocks.iter_mut().map(|block| block.as_mut().as_mut_ptr()));
-        let function = loaded.code.entry(&handed.program.name).expect("the program was compiled under its name");
         let pool = self.pool.as_ref().map_or(std::ptr::null(), nn_rt::Pool::as_ptr);
         // SAFETY: of the arguments the program touches only parameters and states, each of which has a slot with its bytes, and the blocks, made with
         // the bytes that it hands on. The workspace is 64-byte aligned and has its `arena_bytes`. The pool outlives the call.
-        unsafe { function(pointers.as_ptr(), self.workspace.as_mut().as_mut_ptr(), pool) };
+        unsafe { (handed.call)(pointers.as_ptr(), self.workspace.as_mut().as_mut_ptr(), pool) };
         handed.as_of = Some(self.changes);
     }
 
@@ -469,7 +514,7 @@ fn find_field<'a>(name: &str, fields: &[(&str, Slice<'a>)]) -> Result<Slice<'a>,
     })
 }
 
-/// Room for the results that are no updates, in order.
+/// The results that are no updates, in order.
 fn results_of(function: &Function) -> Vec<Output> {
     let results = function.results.iter().filter(|r| !matches!(r.role, ResultRole::Update(_)));
     results
