@@ -1,7 +1,8 @@
 //! Divides bytes by a constant without a division, which takes several times as long as all else there is to do for a pixel.
 //!
-//! With r the reciprocal of c, q = x r is next to the quotient of x and c, and q + (x - q c) r is the quotient itself, nearly always rounded as the division would be. A byte has 256 values: all are
-//! tried here, and where one of them comes out as another number the division stays. So no bit changes.
+//! With r the reciprocal of c and s what rounding took from it, x r + (x s), of which the sum and the first product are rounded as one, is the quotient of x and c, rounded as the division would be
+//! unless it lies next to the middle of two numbers. A byte has 256 values: all are tried here, and where one of them comes out as another number the division stays. So no bit changes.
+//! (Where c is negative, 0 may come out with the other sign.)
 
 use std::collections::BTreeMap;
 
@@ -100,20 +101,21 @@ impl Operands {
     }
 }
 
-/// Whether all bytes of a dtype divided by a number come out as the division has them.
-fn is_exact(from: DType, divisor: f32) -> bool {
-    let all = if from == DType::U8 { 0..=255i16 } else { -128..=127 };
-    let reciprocal = 1.0 / divisor;
-    divisor.is_finite()
-        && all.map(f32::from).all(|byte| {
-            let near = byte * reciprocal;
-            let exact = (-divisor).mul_add(near, byte).mul_add(reciprocal, near);
-            exact.to_bits() == (byte / divisor).to_bits()
-        })
+/// The reciprocal of a number, and what is missing of it.
+fn reciprocal(divisor: f32) -> (f32, f32) {
+    let near = 1.0 / divisor;
+    (near, (1.0 / f64::from(divisor) - f64::from(near)) as f32)
 }
 
-fn quotient(values: &mut Vec<DType>, result: Value, byte: Value, divisor: f32) -> [Instruction; 5] {
-    let [reciprocal, negative, near, rest] = std::array::from_fn(|_| {
+/// Whether all bytes of a dtype divided by a number come out as the division has them.
+fn is_exact(from: DType, divisor: f32) -> bool {
+    let mut all = if from == DType::U8 { 0..=255i16 } else { -128..=127 }.map(f32::from);
+    let (near, rest) = reciprocal(divisor);
+    divisor.is_finite() && all.all(|byte| byte.mul_add(near, byte * rest).to_bits() == (byte / divisor).to_bits())
+}
+
+fn quotient(values: &mut Vec<DType>, result: Value, byte: Value, divisor: f32) -> [Instruction; 4] {
+    let [near, rest, correction] = std::array::from_fn(|_| {
         values.push(DType::F32);
         Value(values.len() as u32 - 1)
     });
@@ -124,12 +126,12 @@ fn quotient(values: &mut Vec<DType>, result: Value, byte: Value, divisor: f32) -
         function,
         operands: operands.to_vec(),
     };
+    let of_divisor = reciprocal(divisor);
     [
-        constant(reciprocal, 1.0 / divisor),
-        constant(negative, -divisor),
-        map(near, F::Mul, &[byte, reciprocal]),
-        map(rest, F::Fma, &[negative, near, byte]),
-        map(result, F::Fma, &[rest, reciprocal, near]),
+        constant(near, of_divisor.0),
+        constant(rest, of_divisor.1),
+        map(correction, F::Mul, &[byte, rest]),
+        map(result, F::Fma, &[byte, near, correction]),
     ]
 }
 
@@ -139,10 +141,10 @@ mod tests {
 
     #[test]
     fn quotients_are_tried_before_they_are_taken() {
-        for divisor in [255.0f32, 127.5, 256.0, 3.0, -7.0, 0.3] {
-            assert!(is_exact(DType::U8, divisor), "{divisor}");
+        for divisor in [255.0f32, 127.5, 256.0, 3.0, 7.0, 0.3] {
+            assert!(is_exact(DType::U8, divisor) && is_exact(DType::I8, divisor), "{divisor}");
         }
-        for divisor in [0.0, f32::INFINITY, f32::NAN, 1e-45] {
+        for divisor in [0.0, -7.0, f32::INFINITY, f32::NAN, 1e-45] {
             assert!(!is_exact(DType::U8, divisor), "{divisor}");
         }
     }
