@@ -9,7 +9,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{Adam, AdamConfig, GradientsParams, Optimizer, Sgd, SgdConfig};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{Answer, Dense, Peer, Task};
 
@@ -22,8 +22,8 @@ struct Network<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
-    fn logits(&self, image: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut x = image.div_scalar(255.0);
+    fn logits(&self, image: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        let mut x = image.float().div_scalar(255.0);
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x);
             if i + 1 < self.layers.len() {
@@ -43,26 +43,27 @@ struct Training {
     /// Taken out during a step.
     network: Option<Network<Differentiated>>,
     rule: Rule<Differentiated>,
-    /// As `f32` from 0 to 255: burn would keep bytes as 64-bit integers.
-    image: Tensor<Differentiated, 2>,
+    image: Tensor<Differentiated, 2, Int>,
     label: Tensor<Differentiated, 1, Int>,
     of: CrossEntropyLoss<Differentiated>,
 }
 
 struct Inference {
     network: Network<Plain>,
-    image: Tensor<Plain, 2>,
+    image: Tensor<Plain, 2, Int>,
 }
 
 /// The network of a task with its weights and batch.
 pub fn make(task: &Task) -> Answer<Box<dyn Peer>> {
     let device = Default::default();
     let bytes = task.input("image")?;
-    let pixels: Vec<f32> = bytes.iter().map(|x| f32::from(*x)).collect();
-    let pixels = TensorData::new(pixels, [bytes.len() / 784, 784]);
+    let pixels = TensorData::new(bytes.to_vec(), [bytes.len() / 784, 784]);
     let network = network(task)?;
     if !task.is_training() {
-        return Ok(Box::new(Inference { network: network.valid(), image: Tensor::from_data(pixels, &device) }));
+        return Ok(Box::new(Inference {
+            network: network.valid(),
+            image: Tensor::from_data(pixels, (&device, DType::U8)),
+        }));
     }
     let rule = match task.key.as_str() {
         "T1" => Rule::Adam(AdamConfig::new().with_epsilon(1e-8).init()),
@@ -72,7 +73,7 @@ pub fn make(task: &Task) -> Answer<Box<dyn Peer>> {
     Ok(Box::new(Training {
         network: Some(network),
         rule,
-        image: Tensor::from_data(pixels, &device),
+        image: Tensor::from_data(pixels, (&device, DType::U8)),
         label: Tensor::from_data(task.labels()?.as_slice(), &device),
         of: CrossEntropyLossConfig::new().init(&device),
     }))
