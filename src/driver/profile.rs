@@ -81,9 +81,8 @@ impl Session {
             // All turns are the same step; before the first there is none, and optimizers would divide by 0.
             self.set_step(self.step() + 1);
         }
-        let (profile, _) =
-            self.with_pointers(entry, rows, fields, |loaded, run| measure(loaded, run, turns, by_kernel))?;
-        Ok(profile)
+        let mut outputs = self.outputs(entry, rows)?;
+        self.with_pointers(entry, rows, fields, &mut outputs, |loaded, run| measure(loaded, run, turns, by_kernel))
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) struct LoadedEntry {
     call: EntryFunction,
     /// Where each of the function's arguments comes from.
     given: Vec<Given>,
-    /// The results that are no updates, of which every call makes new ones.
+    /// Room for the results that are no updates. Every call whose results are given away makes its own of the same kind.
     results: Vec<Output>,
     /// What it takes behind the function's arguments and results.
     handed: Option<Handed>,
@@ -284,8 +284,7 @@ impl Session {
         let rows = self.fields.rows_of(fields)?;
         let before = self.step;
         self.step += 1;
-        let outputs = self.call(Entry::TrainStep, rows, fields).inspect_err(|_| self.step = before)?;
-        Ok(self.report(Entry::TrainStep, rows, &outputs))
+        self.call_and_report(Entry::TrainStep, rows, fields).inspect_err(|_| self.step = before)
     }
 
     /// Losses and metrics of a batch, without training.
@@ -294,8 +293,7 @@ impl Session {
     /// As [`train_step`](Self::train_step).
     pub fn evaluate(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
         let rows = self.fields.rows_of(fields)?;
-        let outputs = self.call(Entry::Eval, rows, fields)?;
-        Ok(self.report(Entry::Eval, rows, &outputs))
+        self.call_and_report(Entry::Eval, rows, fields)
     }
 
     /// As [`evaluate`](Self::evaluate), with the rows that the model's metrics of a whole set gather.
@@ -415,24 +413,57 @@ impl Session {
     }
 
     fn call(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Vec<Output>, Error> {
-        let ((), outputs) = self.with_pointers(entry, rows, fields, |loaded, run| {
+        let mut outputs = self.outputs(entry, rows)?;
+        self.call_into(entry, rows, fields, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// A call of which only losses and metrics are kept: its results go where those of the call before went.
+    fn call_and_report(&mut self, entry: Entry, rows: usize, fields: &[(&str, Slice<'_>)]) -> Result<Report, Error> {
+        self.prepare(entry, rows)?;
+        let mut outputs =
+            self.entries.get_mut(&(entry, rows)).map(|l| std::mem::take(&mut l.results)).unwrap_or_default();
+        let called = self.call_into(entry, rows, fields, &mut outputs);
+        let report = called.map(|()| self.report(entry, rows, &outputs));
+        if let Some(loaded) = self.entries.get_mut(&(entry, rows)) {
+            loaded.results = outputs;
+        }
+        report
+    }
+
+    /// Compiles an entry point if need be, and gives room for the results of a call.
+    ///
+    /// # Errors
+    /// If it cannot be compiled.
+    pub(super) fn outputs(&mut self, entry: Entry, rows: usize) -> Result<Vec<Output>, Error> {
+        self.prepare(entry, rows)?;
+        Ok(self.entries[&(entry, rows)].results.iter().map(Output::fresh).collect())
+    }
+
+    fn call_into(
+        &mut self,
+        entry: Entry,
+        rows: usize,
+        fields: &[(&str, Slice<'_>)],
+        outputs: &mut [Output],
+    ) -> Result<(), Error> {
+        self.with_pointers(entry, rows, fields, outputs, |loaded, run| {
             let pool = run.pool.map_or(std::ptr::null(), nn_rt::Pool::as_ptr);
             // SAFETY: the program's pointers are, in order, its function's arguments and its results that are no updates, as `Run`
             // promises; so is the workspace. The pool outlives the call.
             unsafe { (loaded.call)(run.pointers.as_ptr(), run.workspace, pool) };
-        })?;
-        Ok(outputs)
+        })
     }
 
-    /// Compiles an entry point if need be, and hands what a call of it takes to `run`. Also gives the results.
+    /// Hands what a call of a compiled entry point takes to `run`; its results go into `outputs`, which [`outputs`](Self::outputs) made.
     pub(super) fn with_pointers<R>(
         &mut self,
         entry: Entry,
         rows: usize,
         fields: &[(&str, Slice<'_>)],
+        outputs: &mut [Output],
         run: impl FnOnce(&LoadedEntry, &Run<'_>) -> R,
-    ) -> Result<(R, Vec<Output>), Error> {
-        self.prepare(entry, rows)?;
+    ) -> Result<R, Error> {
         if entry == Entry::TrainStep {
             self.changes += 1;
         }
@@ -446,7 +477,7 @@ impl Session {
         let parameters = (*self.parameters).as_mut();
         let optimizer = self.optimizer.as_mut();
         let handed = loaded.handed.as_ref().map_or(&[][..], |handed| &handed.blocks);
-        let count = loaded.given.len() + loaded.results.len() + handed.len();
+        let count = loaded.given.len() + outputs.len() + handed.len();
         let mut pointers: Vec<*mut u8> = Vec::with_capacity(count);
         for (given, argument) in loaded.given.iter().zip(&loaded.function.arguments) {
             pointers.push(match given {
@@ -458,7 +489,6 @@ impl Session {
                 Given::Epoch => (&raw const epoch).cast_mut().cast(),
             });
         }
-        let mut outputs: Vec<Output> = loaded.results.iter().map(Output::fresh).collect();
         pointers.extend(outputs.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
         pointers.extend(handed.iter().map(|block| block.as_ref().as_ptr().cast_mut()));
         // `rows_of` and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
@@ -467,8 +497,7 @@ impl Session {
         // code writes to parameters, states and results alone, which are borrowed mutably here and do not overlap.
         // The workspace is 64-byte aligned and has `arena_bytes`. What was computed ahead is only read.
         let workspace = self.workspace.as_mut().as_mut_ptr();
-        let result = run(loaded, &Run { pointers: &pointers, workspace, pool: self.pool.as_ref() });
-        Ok((result, outputs))
+        Ok(run(loaded, &Run { pointers: &pointers, workspace, pool: self.pool.as_ref() }))
     }
 
     /// Brings up to date what a compiled entry point takes from ahead of its calls.
