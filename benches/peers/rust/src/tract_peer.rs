@@ -27,8 +27,17 @@ pub fn make(task: &Task) -> Answer<Box<dyn Peer>> {
         return Err("an inference has one input".into());
     };
     let bytes = if shape.len() == 4 { channels_first(bytes, &shape) } else { bytes.to_vec() };
-    // SAFETY: the input's file has its elements as numbers of the type that the graph declares, none of which is a pointer or has bits that mean nothing.
-    let input = unsafe { Tensor::from_raw_dt(dtype, &shape, &bytes)? };
+    let (words, _) = bytes.as_chunks::<4>();
+    let input = match dtype {
+        DatumType::U8 => Tensor::from_shape(&shape, &bytes)?,
+        DatumType::I32 => {
+            Tensor::from_shape(&shape, &words.iter().map(|w| i32::from_le_bytes(*w)).collect::<Vec<_>>())?
+        }
+        DatumType::F32 => {
+            Tensor::from_shape(&shape, &words.iter().map(|w| f32::from_le_bytes(*w)).collect::<Vec<_>>())?
+        }
+        other => return Err(format!("the graph's input is {other:?}").into()),
+    };
     let plan = model.into_optimized()?.into_runnable()?;
     Ok(Box::new(Tract { plan, input: input.into_tvalue() }))
 }
