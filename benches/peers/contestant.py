@@ -141,9 +141,14 @@ def start(peer, workload, weights, inputs, threads, folder):
 
 
 def write_graph(workload, weights):
-    """Writes the graph of ONNX that the Python peers make for themselves beside the weights."""
-    import onnx_networks
+    """Writes the graph of ONNX that the Python peers make for themselves beside the weights; without `onnx` there is none, and tract says so."""
     import talk
 
+    file = weights.with_name("model.onnx")
+    file.unlink(missing_ok=True)
+    try:
+        import onnx_networks
+    except ImportError:
+        return
     model, _ = onnx_networks.model(workload, talk.weights_of(weights))
-    weights.with_name("model.onnx").write_bytes(model.SerializeToString())
+    file.write_bytes(model.SerializeToString())

@@ -116,7 +116,7 @@ fn main() -> Answer<()> {
     Ok(())
 }
 
-/// A peer and its version.
+/// A peer and its version, which Cargo.toml pins.
 fn make(variant: &str, task: &Task) -> Answer<(&'static str, Box<dyn Peer>)> {
     match variant {
         "burn" => Ok(("0.21.0", burn_peer::make(task)?)),
