@@ -44,6 +44,9 @@ const FEWEST_ROWS: u64 = 4;
 /// Bytes that stay in the second cache while others pass through it.
 pub(super) const NEAR: u64 = 1 << 18;
 
+/// Bytes that the third cache keeps from call to call.
+pub(super) const CACHED: u64 = 1 << 24;
+
 /// Where tiles find the right operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,8 +123,8 @@ impl LeftCopy {
 pub(super) struct RightSource {
     /// In how many rounds of repeats a packed copy would be read.
     pub rounds: u64,
-    /// Whether these are so many that it pays for few rows too.
-    pub read_again: bool,
+    /// Whether a copy pays for few rows too.
+    pub for_few_rows: bool,
     /// Whether a copy would be made ahead of the calls.
     pub ahead: bool,
     /// Whether its rows lie apart in the first cache, or will.
@@ -173,12 +176,14 @@ impl Question<'_> {
         let (contract, registers, dtype) = (self.contract(), self.registers, self.dtype());
         let few_rows = self.few_rows();
         let shape = match (few_rows, contract.rows) {
-            (true, 1) if self.right.read_again => TileShape::of_packed_row(registers, dtype, contract.columns),
-            (true, 1..=4) => TileShape::in_place(registers, dtype, contract),
-            (true, _) if !self.right.read_again => TileShape::in_place(registers, dtype, contract),
+            (true, 1) if self.right.for_few_rows => TileShape::of_packed_row(registers, dtype, contract.columns),
+            (true, rows @ 2..=4) if self.right.for_few_rows => {
+                TileShape::of_packed_rows(registers, dtype, rows, contract.columns)
+            }
+            (true, _) if !self.right.for_few_rows => TileShape::in_place(registers, dtype, contract),
             _ => TileShape::for_product(registers, dtype, contract.columns),
         };
-        let in_place = few_rows && !self.right.read_again
+        let in_place = few_rows && !self.right.for_few_rows
             || self.moderate_rows(shape)
             || is_panels(contract, shape, dtype.bytes() as u64);
         let left = if few_rows { Left::InPlace } else { self.usual_left(shape) };

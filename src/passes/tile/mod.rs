@@ -38,7 +38,7 @@ pub use choice::{Choice, Left, Outermost, Right};
 pub use shape::{Registers, TileShape};
 pub use tuning::{ProductKey, Tuning};
 
-use choice::{FEW_SETS, LeftCopy, NEAR, Question, RightSource};
+use choice::{CACHED, FEW_SETS, LeftCopy, NEAR, Question, RightSource};
 use nest::{Layout, LeftPanel};
 use pack::Packing;
 use site::Site;
@@ -153,7 +153,8 @@ impl<'a> Tiler<'a> {
     }
 
     /// What is known of a right operand. If a product of few rows reads it in many rounds of repeats it is packed for them: in place its columns, of
-    /// which each thread takes some, lie in few sets of the caches, and on as many pages as it has rows.
+    /// which each thread takes some, lie in few sets of the caches, and on as many pages as it has rows. So it is where that is done ahead of the calls, if the
+    /// third cache has it, which gives a sixth more of what lies in one piece, or if its rows are no whole vectors.
     fn right_source(&self, kernel: &Kernel, call: &Call, contract: &Contract) -> RightSource {
         let right = contract.right.buffer.0 as usize;
         let section = &call.buffers[right];
@@ -161,11 +162,14 @@ impl<'a> Tiler<'a> {
         let bytes_of = |elements: u64| elements.saturating_mul(kernel.buffers[right].dtype.bytes() as u64);
         let rounds = self.rounds_of(section);
         let row = bytes_of(contract.right.row_stride.unsigned_abs());
+        let bytes = bytes_of(contract.columns.saturating_mul(contract.steps()));
+        let ahead = self.is_ahead(section);
+        let lanes = self.limits.registers.lanes(kernel.buffers[right].dtype);
+        let gains_ahead = bytes >= NEAR || !contract.columns.is_multiple_of(lanes);
         RightSource {
             rounds,
-            read_again: rounds >= MANY_ROUNDS
-                && bytes_of(contract.columns.saturating_mul(contract.steps())) >= NEAR / 2,
-            ahead: self.is_ahead(section),
+            for_few_rows: rounds >= MANY_ROUNDS && bytes >= NEAR / 2 || ahead && bytes <= CACHED && gains_ahead,
+            ahead,
             is_spread: !row.is_multiple_of(FEW_SETS) || is_padded(self.limits, buffer, row),
         }
     }

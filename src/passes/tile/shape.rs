@@ -76,7 +76,18 @@ impl TileShape {
     pub(super) fn of_packed_row(registers: Registers, dtype: DType, columns: u64) -> TileShape {
         let narrow = TileShape { rows: 1, columns: FEW_BYTES / dtype.bytes() as u64 };
         let fits = narrow.columns >= registers.lanes(dtype) && columns.is_multiple_of(narrow.columns);
-        if fits { narrow } else { TileShape::of_one_row(registers, dtype, columns) }
+        let shape = if fits { narrow } else { TileShape::of_one_row(registers, dtype, columns) };
+        shape.within(registers, dtype, columns)
+    }
+
+    /// The shape for few rows whose right operand is packed.
+    pub(super) fn of_packed_rows(registers: Registers, dtype: DType, rows: u64, columns: u64) -> TileShape {
+        TileShape::of_few_rows(registers, dtype, rows, ENOUGH_SUMS).within(registers, dtype, columns)
+    }
+
+    /// No more vectors than these columns fill.
+    fn within(self, registers: Registers, dtype: DType, columns: u64) -> TileShape {
+        TileShape { columns: self.columns.min(columns.next_multiple_of(registers.lanes(dtype))), ..self }
     }
 
     /// The shape for one row: as wide as can be, or narrower where only that leaves no rest.

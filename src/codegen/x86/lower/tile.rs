@@ -28,6 +28,9 @@ const FETCHED_AT_ONCE: u64 = 20;
 /// More rows than these are often as far from each other as the first cache has sets, and would drive each other out of it.
 const MANY_ROWS: u64 = 24;
 
+/// Fewer vectors of sums than these wait for each other's additions: several blocks of a sum that is cut are summed side by side.
+const SIDE_BY_SIDE: usize = 8;
+
 /// Bytes that memory moves together.
 const LINE: u64 = 64;
 
@@ -44,6 +47,9 @@ struct Axis {
 struct Cursor {
     left: Virtual,
     right: Virtual,
+    /// Bytes from there to the same step of the next block of those that are summed side by side.
+    next_left: i64,
+    next_right: i64,
 }
 
 /// A vector of a tile's sums, by number, and how many of its lanes count.
@@ -136,7 +142,8 @@ impl Lowering<'_> {
             return Err(Unsupported("something beside a sum of several parts"));
         }
         let fetches = self.fetches(product)?;
-        let start = Cursor { left: self.origin(&tile.left)?, right: self.origin(&tile.right)? };
+        let (left, right) = (self.origin(&tile.left)?, self.origin(&tile.right)?);
+        let start = Cursor { left, right, next_left: 0, next_right: 0 };
         match tile.cut {
             None => {
                 let sums = self.zeros(product.sums());
@@ -268,7 +275,7 @@ impl Lowering<'_> {
     }
 
     fn moved(&mut self, cursor: Cursor) -> Cursor {
-        Cursor { left: self.copy(cursor.left), right: self.copy(cursor.right) }
+        Cursor { left: self.copy(cursor.left), right: self.copy(cursor.right), ..cursor }
     }
 
     fn advance(&mut self, cursor: Cursor, axis: Axis, steps: i64) -> Lowered {
@@ -300,23 +307,36 @@ impl Lowering<'_> {
             });
         }
         let (whole, rest) = (axis.count / cut.size, axis.count % cut.size);
-        let block = |this: &mut Self, count: u64| {
+        let [next_left, next_right] = [axis.left, axis.right].map(|step| step.saturating_mul(cut.size as i64));
+        let start = Cursor { next_left, next_right, ..start };
+        let blocks = |this: &mut Self, count: u64, length: u64| {
             let mut axes = product.axes[level..].to_vec();
-            axes[0].count = count;
-            let sums = this.zeros(totals.len());
+            axes[0].count = length;
+            let sums = this.zeros(totals.len() * count as usize);
             let inner = this.moved(start);
             this.axes(product, &axes, inner, &sums)?;
-            for (total, sum) in totals.iter().zip(sums) {
-                let added = this.op(Code::VEX_Vaddps_ymm_ymm_ymmm256, &[sum.into(), (*total).into()]);
-                this.keep(added, *total);
+            // Each total takes the blocks in their order.
+            let (first, others) = sums.split_at(totals.len());
+            for (number, slot) in totals.iter().enumerate() {
+                let mut add =
+                    |sum: Virtual, total: Operand| this.op(Code::VEX_Vaddps_ymm_ymm_ymmm256, &[sum.into(), total]);
+                let others = others.iter().skip(number).step_by(totals.len());
+                let total = others.fold(add(first[number], (*slot).into()), |total, sum| add(*sum, total.into()));
+                this.keep(total, *slot);
             }
             Ok(())
         };
-        self.repeated(whole, &mut |this| {
-            block(this, cut.size)?;
-            this.advance(start, axis, cut.size as i64)
+        let at_once = blocks_at_once(totals.len(), whole, start);
+        self.repeated(whole / at_once, &mut |this| {
+            blocks(this, at_once, cut.size)?;
+            this.advance(start, axis, (at_once * cut.size) as i64)
         })?;
-        if rest > 0 { block(self, rest) } else { Ok(()) }
+        let left = whole % at_once;
+        if left > 0 {
+            blocks(self, left, cut.size)?;
+            self.advance(start, axis, (left * cut.size) as i64)?;
+        }
+        if rest > 0 { blocks(self, 1, rest) } else { Ok(()) }
     }
 
     /// Adds the products of some axes; moves the cursor.
@@ -343,15 +363,23 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// One step of k for all rows and columns.
+    /// One step of k, in each of the blocks that are summed side by side.
     fn step(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, k: i64, sums: &[Virtual]) {
+        for (block, sums) in sums.chunks(product.sums()).enumerate() {
+            let left = Memory::at(cursor.left, (k * axis.left + block as i64 * cursor.next_left) as i32);
+            let right = Memory::at(cursor.right, (k * axis.right + block as i64 * cursor.next_right) as i32);
+            self.step_of_block(product, left, right, sums);
+        }
+    }
+
+    /// One step for all rows and columns.
+    fn step_of_block(&mut self, product: &Product<'_>, left: Memory, right: Memory, sums: &[Virtual]) {
         let rows = product.tile.rows as usize;
-        let mut right: Vec<Operand> = Vec::with_capacity(product.vectors);
+        let mut of_columns: Vec<Operand> = Vec::with_capacity(product.vectors);
         for vector in 0..product.vectors {
-            let place = (k * axis.right) as i32 + (vector * self.code.vectors.bytes()) as i32;
-            let memory = Memory::at(cursor.right, place);
+            let memory = further(right, (vector * self.code.vectors.bytes()) as i64);
             let is_whole = (vector + 1) * self.lanes() <= product.tile.columns as usize;
-            right.push(match (is_whole, product.mask, rows) {
+            of_columns.push(match (is_whole, product.mask, rows) {
                 (true, _, 1) => memory.into(),
                 (true, _, _) => self.in_register(memory.into()).into(),
                 (false, None, _) => self.op(Code::VEX_Vmovups_xmm_xmmm128, &[memory.into()]).into(),
@@ -361,9 +389,9 @@ impl Lowering<'_> {
             });
         }
         for row in 0..rows {
-            let place = Memory::at(cursor.left, (k * axis.left + row as i64 * product.row) as i32);
+            let place = further(left, row as i64 * product.row);
             let left = self.op(Code::VEX_Vbroadcastss_ymm_m32, &[place.into()]);
-            for (vector, right) in right.iter().enumerate() {
+            for (vector, right) in of_columns.iter().enumerate() {
                 let sum = sums[row * product.vectors + vector];
                 let (a, c) = (left.into(), sum.into());
                 self.push(Instruction::MultiplyAdd { destination: sum, a, b: *right, c });
@@ -403,6 +431,18 @@ impl Lowering<'_> {
             })
         })
     }
+}
+
+/// Some bytes further on.
+fn further(memory: Memory, bytes: i64) -> Memory {
+    Memory { displacement: memory.displacement + bytes as i32, ..memory }
+}
+
+/// How many of `whole` blocks, of so many vectors of sums each, are summed side by side.
+fn blocks_at_once(sums: usize, whole: u64, cursor: Cursor) -> u64 {
+    let count = ((SIDE_BY_SIDE / sums) as u64).min(whole).max(1);
+    let step = cursor.next_left.saturating_abs().max(cursor.next_right.saturating_abs());
+    if step.saturating_mul(count as i64) < 1 << 30 { count } else { 1 }
 }
 
 /// Whether a tile's epilogue needs many operations for each element.
