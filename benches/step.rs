@@ -127,7 +127,7 @@ impl Contestant {
         if self.entry == Entry::TrainStep {
             black_box(self.loss()?);
         } else {
-            black_box(self.session.infer(&slices(&self.fields))?);
+            black_box(self.session.infer_in_place(&slices(&self.fields))?);
         }
         Ok(())
     }

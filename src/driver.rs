@@ -12,6 +12,7 @@ mod fit;
 mod format;
 pub mod header;
 pub mod layout;
+mod loaded;
 mod machine;
 pub mod object;
 mod profile;

@@ -9,7 +9,8 @@ use nn_rt::Pool;
 
 use super::bytes::AlignedBytes;
 use super::error::Error;
-use super::session::{LoadedEntry, Run, Session};
+use super::loaded::{LoadedEntry, Run};
+use super::session::Session;
 use super::slice::Slice;
 use super::{Entry, machine};
 use crate::codegen::KernelFunction;
@@ -76,13 +77,11 @@ impl Session {
         turns: usize,
         by_kernel: bool,
     ) -> Result<Profile, Error> {
-        let rows = self.rows_of(fields)?;
         if entry == Entry::TrainStep {
             // All turns are the same step; before the first there is none, and optimizers would divide by 0.
             self.set_step(self.step() + 1);
         }
-        let mut outputs = self.outputs(entry, rows)?;
-        self.with_pointers(entry, rows, fields, &mut outputs, |loaded, run| measure(loaded, run, turns, by_kernel))
+        self.with_call(entry, fields, |loaded, run| measure(loaded, run, turns, by_kernel))
     }
 }
 
