@@ -258,14 +258,14 @@ impl Spiller<'_> {
                 _ => self.read(register).into(),
             },
             Operand::Memory(memory) => memory.map(|r| self.read(r)).into(),
+            Operand::Repeated(memory) => Operand::Repeated(memory.map(|r| self.read(r))),
         }
     }
 
     fn instruction(&mut self, instruction: Instruction) -> Instruction {
         match instruction {
             Instruction::Plain { code, destination, in_place, mut sources, immediate } => {
-                let memory = sources.iter().any(|s| matches!(s, Operand::Memory(_)))
-                    || matches!(destination, Some(Operand::Memory(_)));
+                let memory = sources.iter().chain(&destination).any(Operand::is_memory);
                 let first = usize::from(destination.is_some());
                 let last = sources.len().wrapping_sub(1);
                 for (number, source) in sources.iter_mut().enumerate() {
@@ -284,7 +284,7 @@ impl Spiller<'_> {
                 Instruction::Plain { code, destination, in_place, sources, immediate }
             }
             Instruction::MultiplyAdd { destination, a, b, c } => {
-                let mut free = ![a, b, c].iter().any(|s| matches!(s, Operand::Memory(_)));
+                let mut free = ![a, b, c].iter().any(Operand::is_memory);
                 let mut source = |this: &mut Self, operand: Operand| {
                     let spilled = matches!(operand, Operand::Register(r) if this.home(r).is_some());
                     let direct = spilled && std::mem::take(&mut free);

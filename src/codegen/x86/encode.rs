@@ -190,7 +190,7 @@ impl Writer<'_> {
             Some(at) => sources.swap(0, at),
             None => self.plain(Code::VEX_Vmovaps_ymm_ymmm256, &[destination, mask], None)?,
         }
-        if matches!(sources[1].1, Operand::Memory(_)) {
+        if sources[1].1.is_memory() {
             sources.swap(1, 2);
         }
         let table = avx512::choice(sources.map(|(role, _)| role));
@@ -225,8 +225,9 @@ impl Writer<'_> {
                     machine.set_op_register(at as u32, register);
                     machine.set_op_kind(at as u32, OpKind::Register);
                 }
-                Operand::Memory(memory) => {
+                Operand::Memory(memory) | Operand::Repeated(memory) => {
                     machine.set_op_kind(at as u32, OpKind::Memory);
+                    machine.set_is_broadcast(matches!(operand, Operand::Repeated(_)));
                     constant = self.address(&mut machine, *memory, kinds.get(at).copied());
                 }
             }
@@ -314,15 +315,14 @@ impl Writer<'_> {
         const ACROSS: Code = Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256;
         let target = Operand::Register(destination);
         let here = |o: Operand| matches!(o, Operand::Register(r) if self.number(r) == self.number(destination));
-        let in_memory = |o: Operand| matches!(o, Operand::Memory(_));
         // Multiplication commutes: memory comes last.
-        let (a, b) = if in_memory(a) { (b, a) } else { (a, b) };
+        let (a, b) = if a.is_memory() { (b, a) } else { (a, b) };
         if here(c) {
             return self.plain(SUM_FIRST, &[target, a, b], None);
         }
         if here(a) {
             // a = a · b + c
-            return match in_memory(b) {
+            return match b.is_memory() {
                 true => self.plain(ACROSS, &[target, c, b], None),
                 false => self.plain(PRODUCT_FIRST, &[target, b, c], None),
             };
@@ -331,11 +331,11 @@ impl Writer<'_> {
             return self.plain(PRODUCT_FIRST, &[target, a, c], None);
         }
         let copy = |this: &mut Self, from: Operand| this.plain(Code::VEX_Vmovaps_ymm_ymmm256, &[target, from], None);
-        if in_memory(c) && !in_memory(b) {
+        if c.is_memory() && !b.is_memory() {
             copy(self, a)?;
             return self.plain(PRODUCT_FIRST, &[target, b, c], None);
         }
-        let code = if in_memory(c) { Code::VEX_Vmovups_ymm_ymmm256 } else { Code::VEX_Vmovaps_ymm_ymmm256 };
+        let code = if c.is_memory() { Code::VEX_Vmovups_ymm_ymmm256 } else { Code::VEX_Vmovaps_ymm_ymmm256 };
         self.plain(code, &[target, c], None)?;
         self.plain(SUM_FIRST, &[target, a, b], None)
     }

@@ -111,6 +111,15 @@ impl Memory {
 pub enum Operand {
     Register(Virtual),
     Memory(Memory),
+    /// A number of memory in every lane. Only the products of AVX-512 have it.
+    Repeated(Memory),
+}
+
+impl Operand {
+    /// Whether it is read from memory.
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Operand::Memory(_) | Operand::Repeated(_))
+    }
 }
 
 impl From<Virtual> for Operand {
@@ -207,7 +216,9 @@ impl Instruction {
                     Some(Operand::Register(register)) => {
                         see(Use { register: *register, read: *in_place, written: true });
                     }
-                    Some(Operand::Memory(memory)) => memory.registers().for_each(&mut read),
+                    Some(Operand::Memory(memory) | Operand::Repeated(memory)) => {
+                        memory.registers().for_each(&mut read);
+                    }
                     None => {}
                 }
             }
@@ -230,7 +241,7 @@ impl Instruction {
 fn operand_registers(operand: &Operand) -> impl Iterator<Item = Virtual> + use<> {
     let (register, memory) = match operand {
         Operand::Register(register) => (Some(*register), None),
-        Operand::Memory(memory) => (None, Some(*memory)),
+        Operand::Memory(memory) | Operand::Repeated(memory) => (None, Some(*memory)),
     };
     register.into_iter().chain(memory.into_iter().flat_map(|m| m.registers().collect::<Vec<_>>()))
 }

@@ -108,9 +108,7 @@ impl Lowering<'_> {
         let mut sources = [self.operand(o[0]), self.operand(o[1]), self.operand(o[2])];
         let mut seen = false;
         for source in sources.iter_mut().rev() {
-            if let Operand::Memory(_) = source
-                && std::mem::replace(&mut seen, true)
-            {
+            if source.is_memory() && std::mem::replace(&mut seen, true) {
                 *source = self.in_register(*source).into();
             }
         }

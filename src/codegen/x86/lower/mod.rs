@@ -216,7 +216,7 @@ impl Lowering<'_> {
         let number = match operand {
             Operand::Register(register) => return register,
             Operand::Memory(Memory { base: Base::Constant(number), .. }) => Some(number),
-            Operand::Memory(_) => None,
+            Operand::Memory(_) | Operand::Repeated(_) => None,
         };
         let known = self.at_hand.iter().flatten().find(|entry| Some(entry.0) == number);
         if let Some((_, register)) = known {
