@@ -41,6 +41,9 @@ const LEFT_PANEL: u64 = 12;
 /// Rows of a tile below which its sums wait for each other.
 const FEWEST_ROWS: u64 = 4;
 
+/// In more tiles of rows than these a rest hardly counts.
+const FEW_TILES: u64 = 32;
+
 /// Bytes that stay in the second cache while others pass through it.
 pub(super) const NEAR: u64 = 1 << 18;
 
@@ -181,7 +184,7 @@ impl Question<'_> {
                 TileShape::of_packed_rows(registers, dtype, rows, contract.columns)
             }
             (true, _) if !self.right.for_few_rows => TileShape::in_place(registers, dtype, contract),
-            _ => TileShape::for_product(registers, dtype, contract.columns),
+            _ => self.without_rest(TileShape::for_product(registers, dtype, contract.columns)),
         };
         let in_place = few_rows && !self.right.for_few_rows
             || self.moderate_rows(shape)
@@ -194,6 +197,15 @@ impl Question<'_> {
             left,
             outermost: if panels { Outermost::Panels } else { Outermost::Rounds },
         }
+    }
+
+    /// A somewhat lower tile, if only that leaves no rest of rows where one thread would have to do it: a product of one panel that is in no loop.
+    fn without_rest(&self, shape: TileShape) -> TileShape {
+        let Contract { rows, columns, .. } = *self.contract();
+        let is_alone = columns <= shape.columns && self.site.around.is_empty() && rows <= FEW_TILES * shape.rows;
+        let lowest = (shape.rows * 2).div_ceil(3).max(FEWEST_ROWS);
+        let height = (lowest..=shape.rows).rev().find(|height| rows.is_multiple_of(*height));
+        TileShape { rows: height.filter(|_| is_alone).unwrap_or(shape.rows), ..shape }
     }
 
     fn usual_left(&self, shape: TileShape) -> Left {
