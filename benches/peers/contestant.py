@@ -12,12 +12,13 @@ HERE = workloads.ROOT / "benches" / "peers"
 # The program of the peers that are Rust libraries, which `benches/run` builds.
 RUST = workloads.ROOT / "target" / "bench-peers" / "release" / "peers"
 
-# Name, program, variant, and what it is for: training, inference, images, or one of the two on dense layers alone.
+# Name, program, variant, and what it is for: training, inference, images, or one of the first two on dense layers alone, or on plain ones: dense and convolutional.
 PEERS = (
     ("PyTorch eager", "torch_peer.py", "eager", ("train", "infer")),
     ("PyTorch channels last", "torch_peer.py", "channels_last", ("images",)),
     ("torch.compile", "torch_peer.py", "compile", ("train", "infer")),
     ("JAX", "jax_peer.py", "jit", ("train", "infer")),
+    ("Keras", "keras_peer.py", "tensorflow", ("train plain", "infer plain")),
     ("ONNX Runtime", "onnx_peer.py", "onnxruntime", ("infer",)),
     ("OpenVINO", "onnx_peer.py", "openvino", ("infer",)),
     ("tract", RUST, "tract", ("infer",)),
@@ -125,6 +126,8 @@ def peers_of(workload):
     kinds = {workload.entry} | ({"images"} if workload.images else set())
     if workload.network.startswith("mlp"):
         kinds.add(f"{workload.entry} dense")
+    if workload.network.startswith("mlp") or workload.network in ("convnet", "autoencoder"):
+        kinds.add(f"{workload.entry} plain")
     return [peer for peer in PEERS if kinds & set(peer[3]) and (peer[1] != RUST or RUST.exists())]
 
 

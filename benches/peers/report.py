@@ -8,6 +8,7 @@ COLORS = {
     "PyTorch channels last": "#f3a712",
     "torch.compile": "#a23b72",
     "JAX": "#2e86ab",
+    "Keras": "#7f7f00",
     "ONNX Runtime": "#6a994e",
     "OpenVINO": "#5c4d7d",
     "tract": "#8d6e63",
