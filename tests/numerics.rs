@@ -171,3 +171,53 @@ fn quotients_and_remainders_round_down() {
         assert_eq!((qi[7], ri[7], d[0]), (0.0, 0.0, 1.0), "whole numbers by 0");
     }
 }
+
+/// The first NaN, or else the first largest (or smallest) of numbers.
+fn place(numbers: &[f64], better: fn(&f64, &f64) -> bool) -> usize {
+    let first_nan = numbers.iter().position(|x| x.is_nan());
+    first_nan.unwrap_or_else(|| {
+        (1..numbers.len()).fold(0, |best, i| if better(&numbers[i], &numbers[best]) { i } else { best })
+    })
+}
+
+/// Ties, infinities and NaNs in all orders, folded along each axis: in lanes that have a place each, across lanes, and in loops one in the other.
+#[test]
+fn places_of_largest_and_smallest_elements() {
+    let (rows, middle, columns) = (7, 5, 19);
+    let values = [f64::NAN, f64::NEG_INFINITY, f64::INFINITY, -1.0, 0.0, 1.0, f64::NEG_INFINITY, f64::INFINITY];
+    let mut state = 1u64;
+    let mut draw = |kinds: std::ops::Range<usize>| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        values[kinds.start + (state >> 33) as usize % kinds.len()]
+    };
+    for kinds in [0..8, 1..8, 1..3, 0..1, 6..7, 7..8] {
+        let x: Vec<f64> = (0..rows * middle * columns).map(|_| draw(kinds.clone())).collect();
+        let at = |i: usize, j: usize, k: usize| x[(i * middle + j) * columns + k];
+        let folds: [(&str, Vec<Vec<f64>>); 4] = [
+            (
+                "0",
+                (0..middle * columns).map(|p| (0..rows).map(|i| at(i, p / columns, p % columns)).collect()).collect(),
+            ),
+            (
+                "1",
+                (0..rows * columns).map(|p| (0..middle).map(|j| at(p / columns, j, p % columns)).collect()).collect(),
+            ),
+            ("2", (0..rows * middle).map(|p| (0..columns).map(|k| at(p / middle, p % middle, k)).collect()).collect()),
+            (
+                "[0, 1]",
+                (0..columns).map(|k| (0..rows * middle).map(|p| at(p / middle, p % middle, k)).collect()).collect(),
+            ),
+        ];
+        for float in [F32, F64] {
+            for (axes, runs) in &folds {
+                let better: [(&str, fn(&f64, &f64) -> bool); 2] = [("argmax", |a, b| a > b), ("argmin", |a, b| a < b)];
+                for (name, better) in better {
+                    let shaped = format!("reshape(x, [{rows}, {middle}, {columns}])");
+                    let outputs = float.run(&format!("output y = {name}({shaped}, axis={axes})"), &x);
+                    let truth: Vec<f64> = runs.iter().map(|run| place(run, better) as f64).collect();
+                    assert_eq!(outputs[0].to_f64(), truth, "{name} along {axes} in {}", float.name);
+                }
+            }
+        }
+    }
+}

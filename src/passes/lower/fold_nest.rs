@@ -183,17 +183,26 @@ impl Nest<'_> {
         }
     }
 
-    /// A serial loop that merges what each round gives.
+    /// A serial loop that merges what each round gives. Where all folded axes are such loops, rounds come in the order of their elements' indices: a fold
+    /// that keeps one begins with the first round, and each later one has to be better.
     fn carried(
         &self,
         b: &mut BlockBuilder<'_>,
         extent: u64,
         round: &mut dyn FnMut(&mut BlockBuilder<'_>, Affine) -> Vec<Value>,
     ) -> Vec<Value> {
+        let monoid = self.fold.monoid;
+        if monoid::keeps_index(monoid) && self.vector_is_kept() && extent > 0 {
+            let first = round(b, Affine::default());
+            return b.for_carried(extent - 1, &first, |b, var, so_far| {
+                let next = round(b, Affine::scaled(var, 1).offset(1));
+                monoid::merge_later(b, monoid, so_far, &next)
+            });
+        }
         let initial: Vec<Value> = self.fold.neutral().iter().map(|(d, v)| b.constant(*d, *v)).collect();
         b.for_carried(extent, &initial, |b, var, so_far| {
             let next = round(b, Affine::scaled(var, 1));
-            monoid::merge(b, self.fold.monoid, so_far, &next)
+            monoid::merge(b, monoid, so_far, &next)
         })
     }
 }

@@ -54,6 +54,27 @@ pub fn merge(b: &mut BlockBuilder<'_>, monoid: Monoid, left: &[Value], right: &[
     vec![b.map(function, &[left[0], right[0]])]
 }
 
+/// As [`merge`] of runs of which the right one has the larger indices: of equals the left one stays.
+pub fn merge_later(b: &mut BlockBuilder<'_>, monoid: Monoid, left: &[Value], right: &[Value]) -> Vec<Value> {
+    use ScalarFunction as F;
+    let (better, no_better) = match monoid {
+        Monoid::ArgMax => (F::Greater, F::LessEqual),
+        Monoid::ArgMin => (F::Less, F::GreaterEqual),
+        other => return merge(b, other, left, right),
+    };
+    let takes = match b.dtype(left[0]).is_float() {
+        // Better, or NaN, which is better than any number.
+        true => {
+            let no_better = b.map(no_better, &[right[0], left[0]]);
+            let wins = b.map(F::Not, &[no_better]);
+            let left_is_number = b.map(F::Equal, &[left[0], left[0]]);
+            b.map(F::And, &[wins, left_is_number])
+        }
+        false => b.map(better, &[right[0], left[0]]),
+    };
+    (0..2).map(|i| b.map(F::Select, &[takes, right[i], left[i]])).collect()
+}
+
 /// Takes the right pair if it is better, or as good with the smaller index. NaN is better than any number, as in NumPy.
 fn merge_index(b: &mut BlockBuilder<'_>, better: ScalarFunction, left: &[Value], right: &[Value]) -> Vec<Value> {
     use ScalarFunction as F;
