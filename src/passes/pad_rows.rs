@@ -1,10 +1,11 @@
 //! Puts a cache line between rows that meet in few sets of the first cache.
 //!
 //! Rows a page apart lie in the same set, which has room for eight lines or so: the twelve rows of a tile drive each other out before their next numbers are read,
-//! as do twenty-four rows of half a page, and the rows of a panel that is read where it lies. With a line behind each row they lie in as many sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
+//! as do twenty-four rows of half a page, and the rows of a panel that is read where it lies. So do the 36 planes into which a round of Winograd's transforms writes, and
+//! from which it reads. With a line behind each row they lie in as many sets. Only arrays between kernels can be laid out anew, and only where each address in them is a row and a
 //! column, the column never carrying into the row. What is computed stays the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::plan_memory::is_arena;
 use super::{Limits, LoopPass};
@@ -19,8 +20,7 @@ use crate::passes::lower::visit::{Touch, Visitor, walk};
 pub const PASS: LoopPass = LoopPass {
     name: "pad_rows",
     doc: "keeps rows of arrays out of each other's sets of the cache",
-    // Where memory is short, none is given for speed.
-    run: |program, limits| Ok(if limits.is_short() { program } else { pad_rows(program) }),
+    run: |program, limits| Ok(pad_rows(program, if limits.is_short() { LONG } else { 1 })),
 };
 
 /// Rows that are a multiple of so many bytes apart share a set of the first cache: a page, since the cache is addressed before pages are translated.
@@ -32,14 +32,18 @@ const WAYS: u64 = 8;
 /// Bytes put behind each row: a line.
 const LINE: u64 = 64;
 
+/// Where memory is short, only rows so many times as long are given room for speed: planes of Winograd's transforms, not of a page or two.
+const LONG: i64 = 256;
+
 /// Whether an array gets its rows moved apart if they are so many bytes apart, a product reads many of them, and all addresses allow it.
 pub fn is_padded(limits: &Limits, buffer: &Buffer, bytes: u64) -> bool {
     is_arena(buffer) && bytes.is_multiple_of(PAGE) && !limits.is_short()
 }
 
-/// The program with rows that do not meet.
-pub fn pad_rows(mut program: Program) -> Program {
+/// The program with rows that do not meet, if they are at least so many times as long as what is put behind them.
+pub fn pad_rows(mut program: Program, least: i64) -> Program {
     let mut padded = crowded(&program);
+    padded.retain(|_, padding| padding.row >= least * padding.line);
     keep_splittable(&program.steps, &program, &mut BTreeMap::new(), &mut HashMap::new(), &mut padded);
     if !padded.is_empty() {
         apply(&mut program, &padded);
@@ -133,7 +137,28 @@ fn crowded_strides(kernel: &Kernel) -> BTreeMap<BufferId, i64> {
             }
         }
     });
+    for (buffer, uses) in &Accesses::of(&kernel.body).of_buffer {
+        if let Some((count, stride)) = planes(&uses.addresses) {
+            found(count, *buffer, stride);
+        }
+    }
     strides
+}
+
+/// How many places in a row, all moving together, some code touches, and the largest step that all of them are multiples of apart: the planes of
+/// Winograd's transforms.
+fn planes(addresses: &[Affine]) -> Option<(u64, i64)> {
+    let first = addresses.first()?;
+    if addresses.iter().any(|address| address.terms != first.terms) {
+        return None;
+    }
+    let places: BTreeSet<i64> = addresses.iter().map(|address| address.constant - first.constant).collect();
+    let step = places.iter().fold(0, |step, place| gcd(step, place.abs()));
+    (step > 0).then_some((places.len() as u64, step))
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn each_tile(block: &Block, see: &mut dyn FnMut(&Tile)) {
@@ -338,7 +363,7 @@ end
     /// Elements of the array between the kernels after the pass, which changes no result.
     fn elements(double: &str) -> u64 {
         let program = program(double);
-        let changed = pad_rows(program.clone());
+        let changed = pad_rows(program.clone(), 1);
         computes_the_same(&program, &changed, 16384);
         changed.buffers[2].elements
     }
@@ -390,11 +415,53 @@ end
 end
 ";
         let program = text::parse_program(source).unwrap();
-        let changed = pad_rows(program.clone());
+        let changed = pad_rows(program.clone(), 1);
         computes_the_same(&program, &changed, 16384);
         assert_eq!(changed.buffers[2].elements, 16 * 1040);
         let few = text::parse_program(&source.replace("depth 12", "depth 8")).unwrap();
-        assert_eq!(pad_rows(few).buffers[2].elements, 16 * 1024);
+        assert_eq!(pad_rows(few, 1).buffers[2].elements, 16 * 1024);
+    }
+
+    #[test]
+    fn planes_that_one_round_writes_get_one_if_they_are_more_than_a_set_holds() {
+        let planes = |count: usize| {
+            let store = |plane: usize| format!("        store out0[i0 + {}] = %0\n", 1024 * plane);
+            let stores: String = (0..count).map(store).collect();
+            let all = 1024 * count;
+            let source = format!(
+                "program p pointers 2 arena 0
+  buffer 0 x: f32[1024] argument 0
+  buffer 1 y: f32[{all}] argument 1
+  buffer 2 b: f32[{all}] arena
+  kernel spread
+    read in0: f32[1024]
+    write out0: f32[{all}]
+    lanes i0 in 0..1024 {{
+        %0: f32 = load in0[i0]
+{stores}    }}
+  end
+  kernel copy
+    read in0: f32[{all}]
+    write out0: f32[{all}]
+    for i0 in 0..{count} {{
+      lanes i1 in 0..1024 {{
+        %0: f32 = load in0[1024*i0 + i1]
+        store out0[1024*i0 + i1] = %0
+      }}
+    }}
+  end
+  call 0 (0, 2)
+  call 1 (2, 1)
+end
+"
+            );
+            let program = text::parse_program(&source).unwrap();
+            let changed = pad_rows(program.clone(), 1);
+            computes_the_same(&program, &changed, all);
+            changed.buffers[2].elements
+        };
+        assert_eq!(planes(9), 9 * 1040);
+        assert_eq!(planes(8), 8 * 1024);
     }
 
     #[test]

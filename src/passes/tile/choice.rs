@@ -203,7 +203,8 @@ impl Question<'_> {
     fn without_rest(&self, shape: TileShape) -> TileShape {
         let Contract { rows, columns, .. } = *self.contract();
         let is_alone = columns <= shape.columns && self.site.around.is_empty() && rows <= FEW_TILES * shape.rows;
-        let lowest = (shape.rows * 2).div_ceil(3).max(FEWEST_ROWS);
+        let vectors = shape.columns.div_ceil(self.registers.lanes(self.dtype()));
+        let lowest = (shape.rows * 2).div_ceil(3).max(ENOUGH_SUMS.div_ceil(vectors));
         let height = (lowest..=shape.rows).rev().find(|height| rows.is_multiple_of(*height));
         TileShape { rows: height.filter(|_| is_alone).unwrap_or(shape.rows), ..shape }
     }
