@@ -72,3 +72,19 @@ fn calls_see_every_change_of_parameters() {
         assert!(seen[..number].iter().all(|other| other != result), "results {number} are those of before");
     }
 }
+
+/// A small perceptron's call takes a microsecond, so its outputs may be lent; those that were given away stay.
+#[test]
+fn outputs_are_given_away_or_lent() {
+    let mut session = compile("m.nn", "model M { input x: f32[batch, 3]\n output y = 2 * x }").unwrap().jit().unwrap();
+    let (first, second) = ([1.0f32, 2.0, 3.0], [4.0f32, 5.0, 6.0]);
+    let given = session.infer(&[("x", (&first).into())]).unwrap();
+    let lent = session.infer_in_place(&[("x", (&second).into())]).unwrap();
+    assert_eq!((lent[0].name.as_str(), lent[0].shape.as_slice()), ("y", &[1, 3][..]));
+    let address = lent[0].bytes().as_ptr();
+    assert_eq!(lent[0].as_f32().unwrap(), [8.0, 10.0, 12.0]);
+    let again = session.infer_in_place(&[("x", (&first).into())]).unwrap();
+    assert_eq!((again[0].bytes().as_ptr(), again[0].as_f32().unwrap()), (address, &[2.0, 4.0, 6.0][..]));
+    assert_eq!(given[0].as_f32().unwrap(), [2.0, 4.0, 6.0]);
+    assert!(session.infer_in_place(&[("y", (&first).into())]).is_err());
+}
