@@ -28,8 +28,8 @@ pub(super) struct LoadedEntry {
     pub call: EntryFunction,
     /// Where each of the function's arguments comes from.
     given: Vec<Given>,
-    /// The results that are no updates, where every call leaves them.
-    pub results: Vec<Output>,
+    /// The results that are no updates, where every call leaves them; none before the first one and once they are given away.
+    results: Option<Vec<Output>>,
     /// What it takes behind the function's arguments and results.
     handed: Option<Handed>,
 }
@@ -100,8 +100,7 @@ impl LoadedEntry {
             as_of: None,
         });
         let given = given(&function, parameters, optimizer);
-        let results = results_of(&function);
-        Ok(LoadedEntry { function, program, code, call, given, results, handed })
+        Ok(LoadedEntry { function, program, code, call, given, results: None, handed })
     }
 
     /// Bytes that what is computed ahead works in.
@@ -148,7 +147,8 @@ impl LoadedEntry {
                 Given::Epoch => (&raw const numbers.epoch).cast_mut().cast(),
             });
         }
-        pointers.extend(self.results.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
+        let results = self.results.get_or_insert_with(|| results_of(&self.function));
+        pointers.extend(results.iter_mut().map(|o| o.data.as_mut().as_mut_ptr()));
         let blocks = self.handed.as_ref().map_or(&[][..], |handed| &handed.blocks);
         pointers.extend(blocks.iter().map(|block| block.as_ref().as_ptr().cast_mut()));
         // The caller and `find_field` checked that each field has exactly the bytes its type has at these sizes; slots
@@ -164,7 +164,7 @@ impl LoadedEntry {
     pub fn report(&self) -> Report {
         let mut report = Report::default();
         let results = self.function.results.iter().filter(|r| !matches!(r.role, ResultRole::Update(_)));
-        for (result, output) in results.zip(&self.results) {
+        for (result, output) in results.zip(self.results()) {
             let value = (output.name.clone(), output.to_f64()[0]);
             match result.role {
                 ResultRole::Loss => report.losses.push(value),
@@ -175,10 +175,14 @@ impl LoadedEntry {
         report
     }
 
+    /// The results of the last call.
+    pub fn results(&self) -> &[Output] {
+        self.results.as_deref().unwrap_or_default()
+    }
+
     /// Gives the results of the last call away; the next one leaves its own in new memory.
     pub fn take_results(&mut self) -> Vec<Output> {
-        let fresh = self.results.iter().map(Output::fresh).collect();
-        std::mem::replace(&mut self.results, fresh)
+        self.results.take().unwrap_or_default()
     }
 }
 

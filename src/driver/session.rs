@@ -301,7 +301,7 @@ impl Session {
     pub fn infer_in_place(&mut self, fields: &[(&str, Slice<'_>)]) -> Result<&[Output], Error> {
         let rows = self.fields.rows_of(fields)?;
         let called = self.call(Entry::Infer, rows, fields)?;
-        Ok(&self.entries[called].results)
+        Ok(self.entries[called].results())
     }
 
     /// Compiles an entry point for a batch size, if that has not been done.

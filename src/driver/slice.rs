@@ -62,12 +62,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// Room for an output of the same kind, all zero.
-    pub(super) fn fresh(&self) -> Output {
-        let data = AlignedBytes::zeroed(self.data.as_ref().len());
-        Output { name: self.name.clone(), dtype: self.dtype, shape: self.shape.clone(), data }
-    }
-
     /// The elements as stored, little-endian.
     pub fn bytes(&self) -> &[u8] {
         self.data.as_ref()

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::plan_memory::is_arena;
 use super::{Limits, LoopPass};
 use crate::ir::loops::steps::{Repeat, calls, each_call, remove_uncalled};
+use crate::ir::loops::sums::gcd;
 use crate::ir::loops::{
     Affine, Block, Buffer, BufferId, Instruction, Kernel, LoopVar, Matrix, Program, Round, Section, Step, Tile,
 };
@@ -153,12 +154,8 @@ fn planes(addresses: &[Affine]) -> Option<(u64, i64)> {
         return None;
     }
     let places: BTreeSet<i64> = addresses.iter().map(|address| address.constant - first.constant).collect();
-    let step = places.iter().fold(0, |step, place| gcd(step, place.abs()));
-    (step > 0).then_some((places.len() as u64, step))
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
+    let step = places.iter().fold(0, |step, place| gcd(step, place.unsigned_abs()));
+    (step > 0).then_some((places.len() as u64, i64::try_from(step).ok()?))
 }
 
 fn each_tile(block: &Block, see: &mut dyn FnMut(&Tile)) {

@@ -50,6 +50,11 @@ pub fn divisor(extent: u64, low: u64, high: u64) -> Option<u64> {
     even.or_else(|| (low..=high).rev().find(fits))
 }
 
+/// The greatest common divisor; of 0 and a number, the number.
+pub fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

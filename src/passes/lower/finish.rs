@@ -7,6 +7,7 @@ use super::accesses::Accesses;
 use super::hoist::hoist;
 use super::number::renumber;
 use super::visit::each_affine;
+use crate::ir::loops::sums::gcd;
 use crate::ir::loops::{Affine, Block, Instruction, Kernel, LoopVar, ParallelLoop, Section};
 use crate::passes::fuse::classify::block_cost;
 
@@ -112,7 +113,7 @@ fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<Loo
     let steps = addresses.iter().flat_map(others).map(|(_, c)| c.abs());
     let outer = steps.chain(addresses.iter().map(|a| a.constant - base)).filter(|c| *c >= span);
     // One step of the outer terms; without any, nothing is outer.
-    let step = outer.reduce(gcd).unwrap_or(i64::MAX);
+    let step = outer.map(i64::unsigned_abs).reduce(gcd).map_or(i64::MAX, |step| step as i64);
     let (mut low, mut high) = (i64::MAX, i64::MIN);
     for address in addresses {
         let place = address.constant.rem_euclid(step);
@@ -125,8 +126,4 @@ fn apart(addresses: &[Affine], var: LoopVar, extent: u64, extents: &BTreeMap<Loo
     }
     let inside = low >= 0 && high.saturating_add(span - stride) < step;
     inside && high - low < stride && addresses.iter().all(|a| a.coefficient(var) == stride)
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Slices, bytes, called};
 use crate::ir::loops::steps::each_section;
+use crate::ir::loops::sums::gcd;
 use crate::ir::loops::{BufferId, Call, Program, Section, Step};
 use crate::passes::plan_memory::is_arena;
 
@@ -208,10 +209,6 @@ fn conflict(a: &BTreeMap<u32, bool>, b: &BTreeMap<u32, bool>) -> bool {
 fn common(a: u64, b: u64) -> Option<u64> {
     let rounds = gcd(a, b);
     (rounds > 1 && rounds.saturating_mul(MOST_LOST) >= a.min(b)).then_some(rounds)
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

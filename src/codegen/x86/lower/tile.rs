@@ -365,7 +365,7 @@ impl Lowering<'_> {
 
     /// One step of k, in each of the blocks that are summed side by side.
     fn step(&mut self, product: &Product<'_>, axis: Axis, cursor: Cursor, k: i64, sums: &[Virtual]) {
-        for (block, sums) in sums.chunks(product.sums()).enumerate() {
+        for (block, sums) in sums.chunks(product.sums().max(1)).enumerate() {
             let left = Memory::at(cursor.left, (k * axis.left + block as i64 * cursor.next_left) as i32);
             let right = Memory::at(cursor.right, (k * axis.right + block as i64 * cursor.next_right) as i32);
             self.step_of_block(product, left, right, sums);
@@ -443,7 +443,7 @@ fn further(memory: Memory, bytes: i64) -> Memory {
 
 /// How many of `whole` blocks, of so many vectors of sums each, are summed side by side.
 fn blocks_at_once(sums: usize, whole: u64, cursor: Cursor) -> u64 {
-    let count = ((SIDE_BY_SIDE / sums) as u64).min(whole).max(1);
+    let count = ((SIDE_BY_SIDE / sums.max(1)) as u64).min(whole).max(1);
     let step = cursor.next_left.saturating_abs().max(cursor.next_right.saturating_abs());
     if step.saturating_mul(count as i64) < 1 << 30 { count } else { 1 }
 }
