@@ -219,3 +219,59 @@ fn places_of_largest_and_smallest_elements() {
         }
     }
 }
+
+/// A pooling of clipped numbers takes the largest first and clips afterwards. Its gradient goes where it went: to the first of the largest in each window, if the clipping leaves it as it is.
+#[test]
+fn gradients_of_pools_behind_clips() {
+    let (rows, columns) = (12, 10);
+    let values = [0.0, -1.0, 2.0, 6.0, 7.0, 2.0, -0.0, 8.0, -3.0, 6.0, f64::NAN, f64::NEG_INFINITY];
+    let mut state = 7u64;
+    let mut draw = |kinds: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        values[(state >> 33) as usize % kinds]
+    };
+    for kinds in [2, 4, 10, 12] {
+        let x: Vec<f64> = (0..rows * columns).map(|_| draw(kinds)).collect();
+        for (clip, inside) in
+            [("max(v, 0.0)", (|v| v > 0.0) as fn(f64) -> bool), ("min(max(v, 0.0), 6.0)", |v| v > 0.0 && v < 6.0)]
+        {
+            let clipped = |v: f64| {
+                if v.is_nan() {
+                    v
+                } else if clip.starts_with("min") {
+                    v.clamp(0.0, 6.0)
+                } else {
+                    v.max(0.0)
+                }
+            };
+            for (size, stride) in [(2, 2), (3, 1), (3, 2)] {
+                let (mut y, mut slope) = (Vec::new(), vec![0.0; x.len()]);
+                for top in (0..=rows - size).step_by(stride) {
+                    for left in (0..=columns - size).step_by(stride) {
+                        let places: Vec<usize> =
+                            (0..size * size).map(|i| (top + i / size) * columns + left + i % size).collect();
+                        let window: Vec<f64> = places.iter().map(|p| clipped(x[*p])).collect();
+                        let largest = place(&window, 1.0);
+                        y.push(window[largest]);
+                        slope[places[largest]] += if inside(x[places[largest]]) { y.len() as f64 } else { 0.0 };
+                    }
+                }
+                for float in [F32, F64] {
+                    let body = format!(
+                        "v = reshape(x, [1, {rows}, {columns}, 1])
+ y = reshape(max_pool2d({clip}, {size}, stride={stride}), [{0}])
+ output pooled = y
+ output slope = grad(sum(y * (1 + {1}(iota({0})))), x)",
+                        y.len(),
+                        float.name
+                    );
+                    let outputs = float.run(&body, &x);
+                    let what = format!("{clip}, windows of {size}, {kinds} kinds of numbers in {}", float.name);
+                    let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+                    assert!(outputs[0].to_f64().iter().zip(&y).all(same), "{what}");
+                    assert_eq!(outputs[1].to_f64(), slope, "{what}");
+                }
+            }
+        }
+    }
+}

@@ -44,6 +44,7 @@ const KNOWS: &[(&str, &[&str], &str)] = &[
         &["broadcast", "contract", "gather", "map", "transpose"],
         "picked rows, and what is computed of each",
     ),
+    ("src/passes/clip_folds.rs", &["constant", "map"], "what clips numbers, and by what"),
     ("src/passes/keep.rs", &["contract", "convolve", "convolve_kernel", "map"], "what is dear to compute again"),
     ("src/passes/recompute.rs", &["map"], "what a mask says of a maximum"),
     ("src/passes/recompute/", &["pad", "winograd"], "copies with borders and transforms, cheap to make again"),

@@ -15,6 +15,7 @@ pub mod attention;
 pub mod autodiff;
 pub mod bodies;
 mod carry_in_sequences;
+pub mod clip_folds;
 mod copied;
 pub mod copy_early;
 pub mod cse;
@@ -140,6 +141,7 @@ impl GraphPass {
 pub const GRAPH_PASSES: &[GraphPass] = &[
     project_tables::PASS,
     attention::PASS,
+    clip_folds::PASS,
     autodiff::PASS,
     keep::PASS,
     gather_sums::PASS,

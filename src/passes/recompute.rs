@@ -3,7 +3,8 @@
 //! The forward half ends with the last loss. Of what was computed until then, the gradient reads many values that are a few operations apart: a sum before batch
 //! normalization, the normalized one, the scaled one, the positive part. [`cut`] chooses those that are kept, the fewest bytes from
 //! which all others follow; each reader of another computes it for itself, so that it becomes part of the reader's kernel. Where these are more than a limit,
-//! [`segments`] of the forward half run again, and what was to be kept of them is computed once more for all readers. Bits stay the same.
+//! [`segments`] of the forward half run again, and what was to be kept of them is computed once more for all readers. Before all that, [`early`] moves folds that only the gradient asks for
+//! into the forward half, where what they fold is at hand. Bits stay the same.
 //!
 //! Sources: Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost*, 2016; the minimum cut is that of PyTorch's `min_cut_rematerialization_partition`.
 
@@ -19,6 +20,7 @@ use crate::ir::rewrite::Rewriter;
 use crate::ir::scalar::ScalarFunction;
 
 mod cut;
+mod early;
 mod segments;
 
 use segments::{Forward, Segments};
@@ -29,7 +31,8 @@ pub const PASS: GraphPass =
 
 fn run(function: &Function, limits: &Limits) -> Result<Function, PassError> {
     let Some(turn) = function.turn() else { return Ok(function.clone()) };
-    let function = &masks_of_results(function, turn);
+    let function = &early::early(&masks_of_results(function, turn), turn);
+    let Some(turn) = function.turn() else { return Ok(function.clone()) };
     if function.graph.nodes().any(|(_, n)| n.outputs.iter().any(|ty| ty.elements().is_none())) {
         return Ok(function.clone());
     }
@@ -243,6 +246,26 @@ mod tests {
         // The exponential is dear, so that it is kept; of the product nothing but the maximum is.
         assert!(printed.contains("%7 = map(%4, %3) function=greater"), "{printed}");
         assert!(printed.contains("%8 = map(%7, %5, %3) function=select"), "{printed}");
+    }
+
+    #[test]
+    fn what_the_gradient_folds_of_the_forward_half_is_folded_there() {
+        let places = "%7 = reduce(%2) monoid=argmax axes=[1] : i32[64]
+        %8 = broadcast(%7) shape=[64, 64] axes=[0] : i32[64, 64]
+        %9 = cast(%8) dtype=f32 : f32[64, 64]
+        %10 = contract(%0, %9) left=[0, 1] right=[0, 2] result=[1, 2] : f32[64, 64]
+        result loss: loss = %6
+        result w: update 1 = %10";
+        let (forward, _) = STEP.split_once("%7 =").unwrap();
+        let step = format!("{forward}{places}");
+        let function = text::parse(&step).unwrap();
+        let after = |step: &str| super::PASS.apply(&text::parse(step).unwrap()).unwrap();
+        let moved = after(&step);
+        assert!(moved.to_string().contains("%3 = reduce(%2) monoid=argmax"), "{moved}");
+        assert_eq!(moved.turn().unwrap().0, function.turn().unwrap().0 + 1);
+        // The product is at hand anyway where the gradient reads it in another way.
+        let read = after(&step.replace("contract(%0, %9)", "contract(%2, %9)"));
+        assert_eq!(read.turn(), function.turn(), "{read}");
     }
 
     #[test]

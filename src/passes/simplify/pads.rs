@@ -1,4 +1,4 @@
-//! Rules about sums of padded tensors: the gradient of a split is such a sum.
+//! Rules about padded tensors: the gradient of a split is a sum of such, and that of a pooling that leaves out a row is padded once more for the convolution before it.
 
 use super::{Rule, Simplifier};
 use crate::ir::dim::Dim;
@@ -7,13 +7,25 @@ use crate::ir::ops::Op;
 use crate::ir::ops::concat::Concat;
 use crate::ir::ops::map::Map;
 use crate::ir::ops::pad::Pad;
-use crate::ir::scalar::ScalarFunction;
+use crate::ir::scalar::{Monoid, ScalarFunction};
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    name: "add_of_pads",
-    algebra: "pad(a) + pad(b) = pad(concat(a, b)), where zeros surround both and b begins where a ends",
-    apply: add_of_pads,
-}];
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "add_of_pads",
+        algebra: "pad(a) + pad(b) = pad(concat(a, b)), where zeros surround both and b begins where a ends",
+        apply: add_of_pads,
+    },
+    Rule {
+        name: "pad_of_pad",
+        algebra: "pad(pad(x)) = pad(x), where both borders are of one value",
+        apply: pad_of_pad,
+    },
+    Rule {
+        name: "sum_of_pad",
+        algebra: "sum(pad(x)) = sum(x) over all axes with zeros around x, rounded in other places",
+        apply: sum_of_pad,
+    },
+];
 
 /// A tensor with zeros before and after it along one axis.
 struct Run {
@@ -59,4 +71,28 @@ fn add_of_pads(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<Va
     let mut pad = Pad::none(s.shape_of(together).len(), 0.0);
     (pad.low[axis], pad.high[axis]) = (first.low, second.high);
     Some(s.emit(pad, &[together]))
+}
+
+fn pad_of_pad(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let (Op::Pad(outer), (Op::Pad(inner), [x])) = (op, s.producer(inputs[0])) else { return None };
+    let x = *x;
+    let apart = outer.interior.iter().any(|gap| *gap != 0);
+    if apart || outer.value != inner.value {
+        return None;
+    }
+    let mut joined = inner.clone();
+    for axis in 0..joined.low.len() {
+        joined.low[axis] = outer.low[axis].add(&inner.low[axis])?;
+        joined.high[axis] = outer.high[axis].add(&inner.high[axis])?;
+    }
+    Some(s.emit(joined, &[x]))
+}
+
+fn sum_of_pad(s: &mut Simplifier<'_>, op: &Op, inputs: &[ValueId]) -> Option<ValueId> {
+    let (Op::Reduce(reduce), (Op::Pad(pad), [x])) = (op, s.producer(inputs[0])) else { return None };
+    let x = *x;
+    let unchanged = |axis: &usize| pad.low[*axis].is(0) && pad.high[*axis].is(0) && pad.interior[*axis] == 0;
+    let folded_away = (0..pad.low.len()).all(|axis| reduce.axes.contains(&axis) || unchanged(&axis));
+    let zeros = pad.value == 0f64.to_bits() && reduce.monoid == Monoid::Sum;
+    (zeros && folded_away).then(|| s.emit(reduce.clone(), &[x]))
 }

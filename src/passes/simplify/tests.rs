@@ -87,6 +87,22 @@ fn moves_join() {
 }
 
 #[test]
+fn pads_join_and_sums_leave_their_zeros_out() {
+    let pad = |of: &str, low: usize, value: &str, rows: usize| {
+        format!("pad({of}) low=[{low}, 0] high=[1, 0] interior=[0, 0] value={value} : f32[{rows}, 3]")
+    };
+    let inner = pad("%0", 0, "0.0", 5);
+    let joined = "pad(%0) low=[2, 0] high=[2, 0] interior=[0, 0] value=0.0 : f32[8, 3]";
+    assert_eq!(simplified(&[&inner, &pad("%2", 2, "0.0", 8)]), [joined]);
+    let other = pad("%2", 2, "1.0", 8);
+    assert_eq!(simplified(&[&inner, &other]).len(), 2);
+    let columns = "reduce(%0) monoid=sum axes=[0] : f32[3]";
+    assert_eq!(simplified(&[&inner, "reduce(%2) monoid=sum axes=[0] : f32[3]"]), [columns]);
+    assert_eq!(simplified(&[&inner, "reduce(%2) monoid=max axes=[0] : f32[3]"]).len(), 2);
+    assert_eq!(simplified(&[&inner, "reduce(%2) monoid=sum axes=[1] : f32[5]"]).len(), 2);
+}
+
+#[test]
 fn broadcasts_move_out_and_unit_axes_go() {
     let row = "reduce(%0) monoid=sum axes=[1] : f32[4]";
     let kept = "reshape(%2) shape=[4, 1] : f32[4, 1]";
