@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::object::without_metrics;
-use super::stages::{self, Lowered, Quiet};
+use super::stages::{self, Lowered, Prepared, Quiet};
 use super::{Compiled, Entry};
 use crate::ir::dim::Sizes;
 use crate::ir::graph::{Function, ResultRole};
@@ -92,7 +92,8 @@ struct Fit {
 impl Fit {
     /// The fastest program; of a training step that takes much memory one with about half of it, if that costs at most a quarter more operations. Both compute the same bits.
     fn by_cost(function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Fit, Error> {
-        let usual = Fit::new(function, sizes, limits.clone())?;
+        let prepared = stages::prepare(function, sizes, limits)?;
+        let usual = Fit::prepared(&prepared, limits.clone())?;
         if function.turn().is_none() || usual.bytes() <= AT_HAND {
             return Ok(usual);
         }
@@ -100,7 +101,7 @@ impl Fit {
         let aim = part(AIMED_AT);
         let ways = [false, true].map(|apart| Limits { aim, apart, ..limits.clone() });
         let found = std::thread::scope(|scope| {
-            let tries = ways.map(|limits| scope.spawn(|| Fit::new(function, sizes, limits)));
+            let tries = ways.map(|limits| scope.spawn(|| Fit::prepared(&prepared, limits)));
             tries.map(|found| found.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let (most, flops) = (part(ABOUT_HALF), usual.flops());
@@ -111,6 +112,11 @@ impl Fit {
 
     fn new(function: &Function, sizes: &Sizes, limits: Limits) -> Result<Fit, Error> {
         let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
+        Ok(Fit { limits, lowered })
+    }
+
+    fn prepared(prepared: &Prepared, limits: Limits) -> Result<Fit, Error> {
+        let lowered = stages::lower_prepared(prepared, &limits)?;
         Ok(Fit { limits, lowered })
     }
 

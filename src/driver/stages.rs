@@ -9,7 +9,7 @@ use crate::ir::graph::{Function, Role};
 use crate::ir::loops::{self, Program};
 use crate::ir::types::DType;
 use crate::ir::verify;
-use crate::passes::{self, Limits, LoopPass, fuse::Fused, tile::Registers};
+use crate::passes::{self, GraphPass, Limits, LoopPass, fuse::Fused, tile::Registers};
 
 use super::error::Error;
 
@@ -66,15 +66,34 @@ pub(super) fn lower(
     observer: &mut dyn Observer,
 ) -> Result<Lowered, Error> {
     let mut clock = Clock { observer, last: Instant::now() };
-    let (function, program) = to_loops(function, sizes, limits, &mut clock)?;
-    let program = tiled(program, limits, &mut clock)?;
-    let (program, ahead) = behind_tiles(program, limits, &|index| stays(&function, index), &mut clock)?;
+    let prepared = before_aim(function, sizes, limits, &mut clock)?;
+    behind_aim(&prepared, limits, &mut clock)
+}
+
+/// A function after the stages that do not ask what the others aim at: plans that aim at different amounts of memory ([`Limits::aim`], [`Limits::apart`]) share it.
+pub(super) struct Prepared(Function);
+
+/// Runs these stages.
+pub(super) fn prepare(function: &Function, sizes: &Sizes, limits: &Limits) -> Result<Prepared, Error> {
+    before_aim(function, sizes, limits, &mut Clock { observer: &mut Quiet, last: Instant::now() })
+}
+
+/// Runs the others, with limits that differ from those in what is aimed at alone.
+pub(super) fn lower_prepared(prepared: &Prepared, limits: &Limits) -> Result<Lowered, Error> {
+    behind_aim(prepared, limits, &mut Clock { observer: &mut Quiet, last: Instant::now() })
+}
+
+fn behind_aim(prepared: &Prepared, limits: &Limits, clock: &mut Clock<'_>) -> Result<Lowered, Error> {
+    let (function, program) = to_loops(prepared, limits, clock)?;
+    let program = tiled(program, limits, clock)?;
+    let (program, ahead) = behind_tiles(program, limits, &|index| stays(&function, index), clock)?;
     Ok(Lowered { function, program, ahead })
 }
 
 /// The function after its passes, and its loops before products are cut.
 pub(super) fn untiled(function: &Function, sizes: &Sizes, limits: &Limits) -> Result<(Function, Program), Error> {
-    to_loops(function, sizes, limits, &mut Clock { observer: &mut Quiet, last: Instant::now() })
+    let mut clock = Clock { observer: &mut Quiet, last: Instant::now() };
+    to_loops(&before_aim(function, sizes, limits, &mut clock)?, limits, &mut clock)
 }
 
 /// Cuts products of loops as they were before that, and goes on with them.
@@ -98,13 +117,8 @@ pub(super) fn stays(function: &Function, index: u32) -> bool {
     argument.is_some_and(|a| matches!(a.role, Role::Parameter | Role::State))
 }
 
-fn to_loops(
-    function: &Function,
-    sizes: &Sizes,
-    limits: &Limits,
-    clock: &mut Clock<'_>,
-) -> Result<(Function, Program), Error> {
-    let (function, fused) = fuse(function, sizes, limits, clock)?;
+fn to_loops(prepared: &Prepared, limits: &Limits, clock: &mut Clock<'_>) -> Result<(Function, Program), Error> {
+    let (function, fused) = fuse(prepared, limits, clock)?;
     let program = passes::lower::lower(&fused).map_err(|e| Error::Unsupported(e.to_string()))?;
     clock.stage("lower", &|| loops::text::program(&program))?;
     Ok((function, program))
@@ -151,26 +165,40 @@ pub(super) fn apart(
     limits: &Limits,
 ) -> Result<Vec<(String, String, &'static str)>, Error> {
     let mut clock = Clock { observer: &mut Quiet, last: Instant::now() };
-    Ok(passes::lower::apart(&fuse(function, sizes, limits, &mut clock)?.1))
+    let prepared = before_aim(function, sizes, limits, &mut clock)?;
+    Ok(passes::lower::apart(&fuse(&prepared, limits, &mut clock)?.1))
 }
 
-/// The stages on the tensor graph: the function after its passes, and cut into groups.
-fn fuse(
-    function: &Function,
-    sizes: &Sizes,
-    limits: &Limits,
-    clock: &mut Clock<'_>,
-) -> Result<(Function, Fused), Error> {
+/// The stages on the tensor graph but for the last pass, `recompute`, the only one of them that asks what is aimed at.
+fn before_aim(function: &Function, sizes: &Sizes, limits: &Limits, clock: &mut Clock<'_>) -> Result<Prepared, Error> {
     let mut function = function.specialize(sizes).map_err(Error::Sizes)?;
     clock.stage("specialize", &|| function.to_string())?;
     function = passes::segment::segment(&function, limits.memory);
     debug_assert_eq!(verify::function(&function), Ok(()), "after segment");
     clock.stage("segment", &|| function.to_string())?;
-    for pass in passes::GRAPH_PASSES {
-        function = pass.apply_within(&function, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
-        debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
-        clock.stage(pass.name, &|| function.to_string())?;
+    let (_, passes) = passes::GRAPH_PASSES.split_last().expect("there are passes");
+    for pass in passes {
+        function = graph_pass(pass, &function, limits, clock)?;
     }
+    Ok(Prepared(function))
+}
+
+fn graph_pass(
+    pass: &GraphPass,
+    function: &Function,
+    limits: &Limits,
+    clock: &mut Clock<'_>,
+) -> Result<Function, Error> {
+    let function = pass.apply_within(function, limits).map_err(|e| Error::Unsupported(e.to_string()))?;
+    debug_assert_eq!(verify::function(&function), Ok(()), "after {}", pass.name);
+    clock.stage(pass.name, &|| function.to_string())?;
+    Ok(function)
+}
+
+/// The function after its last pass, and cut into groups.
+fn fuse(prepared: &Prepared, limits: &Limits, clock: &mut Clock<'_>) -> Result<(Function, Fused), Error> {
+    let last = passes::GRAPH_PASSES.last().expect("there are passes");
+    let function = graph_pass(last, &prepared.0, limits, clock)?;
     let fused = passes::fuse::fuse(&function, limits);
     clock.stage("fuse", &|| fused.to_string())?;
     Ok((function, fused))

@@ -99,6 +99,16 @@ impl Kernel {
     pub fn named(&self, name: &str) -> Kernel {
         Kernel { name: name.to_string(), ..self.clone() }
     }
+
+    /// Whether another kernel is the same but for its name.
+    pub fn computes_as(&self, other: &Kernel) -> bool {
+        let Kernel { name: _, buffers, parallel, body, values, variables } = self;
+        *buffers == other.buffers
+            && *parallel == other.parallel
+            && *body == other.body
+            && *values == other.values
+            && *variables == other.variables
+    }
 }
 
 /// Straight-line instructions.

@@ -126,13 +126,15 @@ pub fn written(steps: &[Step], kernels: &[Kernel]) -> Vec<u32> {
 
 /// Drops kernels that no call names any more.
 pub fn remove_uncalled(program: &mut Program) {
-    let mut numbers = vec![None; program.kernels.len()];
-    let mut kept = Vec::new();
+    let mut numbers = vec![0; program.kernels.len()];
+    let mut left: Vec<Option<Kernel>> = std::mem::take(&mut program.kernels).into_iter().map(Some).collect();
+    let mut kept = Vec::with_capacity(left.len());
     each_call(&mut program.steps, &mut |call| {
-        let number = numbers[call.kernel as usize].get_or_insert_with(|| {
-            kept.push(program.kernels[call.kernel as usize].clone());
-            kept.len() as u32 - 1
-        });
+        let number = &mut numbers[call.kernel as usize];
+        if let Some(kernel) = left[call.kernel as usize].take() {
+            *number = kept.len() as u32;
+            kept.push(kernel);
+        }
         call.kernel = *number;
     });
     program.kernels = kept;

@@ -31,9 +31,14 @@ pub(crate) struct Accesses {
 impl Accesses {
     /// The accesses of a block.
     pub fn of(block: &Block) -> Accesses {
+        Accesses::in_place(&mut block.clone())
+    }
+
+    /// The accesses of a block, which is left as it is: a walk asks for leave to change what it visits.
+    pub fn in_place(block: &mut Block) -> Accesses {
         let mut accesses = Accesses::default();
         collect_extents(block, &mut accesses.extents);
-        walk(&mut block.clone(), &mut accesses);
+        walk(block, &mut accesses);
         accesses
     }
 }

@@ -63,7 +63,7 @@ fn instruction_work(instruction: &Instruction) -> u64 {
 
 /// Makes the outermost loop parallel if there is work for more than one chunk and its rounds store apart.
 pub fn parallelise(kernel: &mut Kernel) {
-    let Some((last, before)) = kernel.body.instructions.split_last() else { return };
+    let Some((last, before)) = kernel.body.instructions.split_last_mut() else { return };
     let Instruction::For { var, extent, carried, body } = last else { return };
     let straight = before.iter().all(is_repeatable);
     let each = work(body).max(1);
@@ -99,8 +99,8 @@ pub fn is_repeatable(instruction: &Instruction) -> bool {
 /// All addresses in such a buffer must step by one stride `s`. Of the other terms, those that step by less stay within `s` of
 /// each other, and those that step by more than all rounds reach (rows, while `var` counts columns) never meet within one step of theirs.
 /// Distances between constants are such steps too: those of planes of which each round writes a row.
-fn stores_apart(body: &Block, var: LoopVar, extent: u64) -> bool {
-    let accesses = Accesses::of(body);
+fn stores_apart(body: &mut Block, var: LoopVar, extent: u64) -> bool {
+    let accesses = Accesses::in_place(body);
     let mut written = accesses.of_buffer.values().filter(|uses| uses.written);
     written.all(|uses| apart(&uses.addresses, var, extent, &accesses.extents))
 }

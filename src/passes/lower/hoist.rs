@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::visit::{Touch, Visitor, walk};
+use rustc_hash::FxHashSet;
+
+use super::visit::{Touch, Visitor, walk, walk_instruction};
 use crate::ir::loops::{Affine, Block, BufferId, Instruction, LoopVar, Value};
 
 /// Moves invariant loads and computations of every loop in `block` outwards.
@@ -14,7 +16,7 @@ pub fn hoist(block: &mut Block) {
     hoist_block(block, &written);
 }
 
-fn written_buffers(block: &Block) -> BTreeSet<BufferId> {
+fn written_buffers(block: &mut Block) -> BTreeSet<BufferId> {
     struct Written(BTreeSet<BufferId>);
     impl Visitor for Written {
         fn buffer(&mut self, buffer: &mut BufferId, touch: Touch) {
@@ -24,7 +26,7 @@ fn written_buffers(block: &Block) -> BTreeSet<BufferId> {
         }
     }
     let mut found = Written(BTreeSet::new());
-    walk(&mut block.clone(), &mut found);
+    walk(block, &mut found);
     found.0
 }
 
@@ -37,11 +39,18 @@ fn hoist_block(block: &mut Block, written: &BTreeSet<BufferId>) {
                 inside(body, &[*var], own, *extent > 0, written, &mut out);
             }
             Instruction::Lanes { var, extent, body } | Instruction::Fold { var, extent, body, .. } => {
-                inside(body, &[*var], BTreeSet::new(), *extent > 0, written, &mut out);
+                inside(body, &[*var], FxHashSet::default(), *extent > 0, written, &mut out);
             }
             Instruction::Contract(c) => {
                 let runs = c.rows > 0 && c.columns > 0;
-                inside(&mut c.epilogue, &[c.row, c.column], BTreeSet::from([c.accumulator]), runs, written, &mut out);
+                inside(
+                    &mut c.epilogue,
+                    &[c.row, c.column],
+                    FxHashSet::from_iter([c.accumulator]),
+                    runs,
+                    written,
+                    &mut out,
+                );
             }
             _ => {}
         }
@@ -50,31 +59,33 @@ fn hoist_block(block: &mut Block, written: &BTreeSet<BufferId>) {
     block.instructions = out;
 }
 
+/// The values that a block makes.
+struct Defined(FxHashSet<Value>);
+
+impl Visitor for Defined {
+    fn definition(&mut self, value: &mut Value) {
+        self.0.insert(*value);
+    }
+}
+
 /// Handles the body of one loop; what may leave it goes to `out`.
 fn inside(
     body: &mut Block,
     vars: &[LoopVar],
-    mut own: BTreeSet<Value>,
+    own: FxHashSet<Value>,
     runs: bool,
     written: &BTreeSet<BufferId>,
     out: &mut Vec<Instruction>,
 ) {
     hoist_block(body, written);
+    let mut own = Defined(own);
     let mut kept = Vec::with_capacity(body.instructions.len());
     for mut instruction in std::mem::take(&mut body.instructions) {
-        if runs && is_invariant(&instruction, vars, &own, written) {
+        if runs && is_invariant(&instruction, vars, &own.0, written) {
             out.push(instruction);
             continue;
         }
-        struct Defined<'a>(&'a mut BTreeSet<Value>);
-        impl Visitor for Defined<'_> {
-            fn definition(&mut self, value: &mut Value) {
-                self.0.insert(*value);
-            }
-        }
-        let mut single = Block { instructions: vec![instruction] };
-        walk(&mut single, &mut Defined(&mut own));
-        instruction = single.instructions.pop().expect("one instruction was put in");
+        walk_instruction(&mut instruction, &mut own);
         kept.push(instruction);
     }
     body.instructions = kept;
@@ -83,7 +94,7 @@ fn inside(
 fn is_invariant(
     instruction: &Instruction,
     vars: &[LoopVar],
-    own: &BTreeSet<Value>,
+    own: &FxHashSet<Value>,
     written: &BTreeSet<BufferId>,
 ) -> bool {
     let fixed = |affine: &Affine| vars.iter().all(|v| affine.coefficient(*v) == 0);

@@ -1,6 +1,8 @@
 //! The kernels of a program as they come, equal ones kept once.
 
-use rustc_hash::FxHashMap;
+use std::hash::BuildHasher;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::finish::{Draft, finish};
 use crate::ir::loops::{Call, Kernel, LoopVar, Section, Step};
@@ -11,8 +13,8 @@ pub struct Shared {
     pub kernels: Vec<Kernel>,
     /// The steps of the program, then those of each repeat that is being written, outermost first.
     levels: Vec<Vec<Step>>,
-    /// By content: kernels without their names.
-    numbers: FxHashMap<Kernel, u32>,
+    /// By the hash of their content, which is all but their names.
+    numbers: FxHashMap<u64, Vec<u32>>,
     /// Kernels without their names as they were before they were finished, which takes longer than to compare them.
     finished: FxHashMap<Kernel, Finished>,
     /// By their numbers in the program that is written anew.
@@ -85,16 +87,16 @@ impl Shared {
 
     /// The number of a finished kernel.
     fn number(&mut self, kernel: Kernel, name: &str) -> u32 {
-        let nameless = Kernel { name: String::new(), ..kernel };
-        if let Some(number) = self.numbers.get(&nameless) {
+        let alike = self.numbers.entry(content_hash(&kernel)).or_default();
+        if let Some(number) = alike.iter().find(|n| self.kernels[**n as usize].computes_as(&kernel)) {
             return *number;
         }
         let number = self.kernels.len() as u32;
         let count = self.names.entry(name.to_string()).or_insert(0);
         *count += 1;
         let name = if *count > 1 { format!("{name}_{count}") } else { name.to_string() };
-        self.kernels.push(nameless.named(&name));
-        self.numbers.insert(nameless, number);
+        self.kernels.push(Kernel { name, ..kernel });
+        alike.push(number);
         number
     }
 
@@ -130,4 +132,10 @@ impl Shared {
         let steps = self.leave();
         (self.kernels, steps)
     }
+}
+
+/// A hash of all of a kernel but its name.
+fn content_hash(kernel: &Kernel) -> u64 {
+    let Kernel { name: _, buffers, parallel, body, values, variables } = kernel;
+    FxBuildHasher.hash_one((buffers, parallel, body, values, variables))
 }

@@ -96,20 +96,20 @@ impl Layout {
     /// Each where there is room among those before it.
     fn of(order: &[Resident]) -> Layout {
         let mut layout = Layout::default();
-        let mut placed: Vec<(u64, u64, Life)> = Vec::new();
+        // By offset.
+        let mut placed: Vec<(u64, u64, Life)> = Vec::with_capacity(order.len());
         for Resident { number, size, life } in order {
-            let mut taken: Vec<(u64, u64)> = placed.iter().filter(|p| p.2.meets(*life)).map(|p| (p.0, p.1)).collect();
-            taken.sort_unstable();
             let mut offset = 0;
-            for (start, end) in taken {
-                if offset + size <= start {
+            for (start, end, _) in placed.iter().filter(|p| p.2.meets(*life)) {
+                if offset + size <= *start {
                     break;
                 }
-                offset = offset.max(end);
+                offset = offset.max(*end);
             }
-            placed.push((offset, offset + size, *life));
+            let end = offset + size;
+            placed.insert(placed.partition_point(|p| (p.0, p.1) < (offset, end)), (offset, end, *life));
             layout.offsets.insert(*number, offset);
-            layout.bytes = layout.bytes.max(offset + size);
+            layout.bytes = layout.bytes.max(end);
         }
         layout
     }
