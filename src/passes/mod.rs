@@ -137,7 +137,7 @@ impl GraphPass {
     }
 }
 
-/// The passes on the tensor graph, in the order in which they run.
+/// The passes on the tensor graph, in the order in which they run. Only the last may ask for [`Limits::aim`] and [`Limits::apart`]: plans that differ in these share what the others make.
 pub const GRAPH_PASSES: &[GraphPass] = &[
     project_tables::PASS,
     attention::PASS,
