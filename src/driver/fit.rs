@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::object::without_metrics;
-use super::stages::{self, Lowered, Prepared, Quiet};
+use super::stages::{self, Lowered, Prepared};
 use super::{Compiled, Entry};
 use crate::ir::dim::Sizes;
 use crate::ir::graph::{Function, ResultRole};
@@ -111,8 +111,7 @@ impl Fit {
     }
 
     fn new(function: &Function, sizes: &Sizes, limits: Limits) -> Result<Fit, Error> {
-        let lowered = stages::lower(function, sizes, &limits, &mut Quiet)?;
-        Ok(Fit { limits, lowered })
+        Fit::prepared(&stages::prepare(function, sizes, &limits)?, limits)
     }
 
     fn prepared(prepared: &Prepared, limits: Limits) -> Result<Fit, Error> {

@@ -2,10 +2,10 @@
 //!
 //! Their results are a fraction of what they fold, and there the elements are at hand.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::fuse::classify::{Class, classify};
-use crate::ir::graph::{Function, NodeId, ValueId};
+use crate::ir::graph::{Function, NodeId};
 use crate::ir::rewrite::Rewriter;
 
 /// The function with such folds right behind what they fold.
@@ -14,9 +14,10 @@ pub fn early(function: &Function, turn: NodeId) -> Function {
     if moved.is_empty() {
         return function.clone();
     }
+    let folds: FxHashSet<NodeId> = moved.values().flatten().copied().collect();
     let mut rewriter = Rewriter::new(function.graph.len());
     for (id, node) in function.graph.nodes() {
-        if !moved.values().flatten().any(|fold| *fold == id) {
+        if !folds.contains(&id) {
             rewriter.copy(id, node);
         }
         for fold in moved.get(&id).into_iter().flatten() {
@@ -34,13 +35,10 @@ fn moved(function: &Function, turn: NodeId) -> FxHashMap<NodeId, Vec<NodeId>> {
     // Values that the gradient reads in other ways.
     let mut kept = vec![false; turn.0 as usize + 1];
     for (id, node) in graph.nodes().skip(kept.len()) {
-        let early = |value: &&ValueId| value.node <= turn;
-        if matches!(classes[id.0 as usize], Class::Reduce { .. }) && node.inputs.iter().all(|v| early(&v)) {
-            folds.entry(node.inputs[0].node).or_default().push(id);
-            continue;
-        }
-        for value in node.inputs.iter().filter(early) {
-            kept[origin(function, &classes, value.node).0 as usize] = true;
+        let forward = node.inputs.iter().map(|value| value.node).filter(|maker| *maker <= turn);
+        match classes[id.0 as usize] {
+            Class::Reduce { .. } => forward.for_each(|operand| folds.entry(operand).or_default().push(id)),
+            _ => forward.for_each(|maker| kept[origin(function, &classes, maker).0 as usize] = true),
         }
     }
     folds.retain(|operand, _| {
